@@ -1,0 +1,5 @@
+"""The 52 ARKit blendshapes: names, order, takes."""
+
+from head360.arkit.names import COUNT, INDEX, NAMES
+
+__all__ = ["COUNT", "INDEX", "NAMES"]

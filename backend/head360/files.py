@@ -1,0 +1,67 @@
+"""Files that are either whole or absent: write beside the target, sync, rename.
+
+A killed process leaves at worst a hidden ``.<name>.<pid>.tmp`` file, never a torn result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from head360.errors import BadInput
+
+
+def writable_folder(folder: Path | str) -> Path:
+    """Create ``folder`` if needed and prove that a file can be written into it.
+
+    Raises:
+        BadInput: the path is a file, or this user may not write there.
+    """
+    folder = Path(folder)
+    probe = folder / f".probe.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(
+            f"Cannot write into the output folder {folder} ({error.strerror}): "
+            "choose a folder you may write to."
+        ) from error
+    return folder
+
+
+@contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """Yield a temporary path in the target's folder; on success it becomes the target.
+
+    Raises:
+        BadInput: the file system refused (full, read-only, folder gone).
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise BadInput(
+            f"Cannot write {target} ({error.strerror}): free some space or choose another place."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path | str, data: bytes | memoryview) -> Path:
+    """Write ``data`` atomically and return the target's path."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+    return Path(target)
+
+
+def write_text(target: Path | str, text: str) -> Path:
+    """Write UTF-8 ``text`` atomically and return the target's path."""
+    return write_bytes(target, text.encode("utf-8"))
