@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.floating]
 
 # The box around head, bust and hair that the networks see as [-1, 1]^3 (metres, head space).
-BOX_CENTRE = np.array([0.0, -0.025, -0.005])
-BOX_HALF = 0.205
+BOX_CENTRE = np.array([0.0, -0.035, -0.005])
+BOX_HALF = 0.19
 
 # (x, y, z) of head space in Blender's axes: the face looks along -Y, +Z is up.
 HEAD_TO_BLENDER = np.array(
