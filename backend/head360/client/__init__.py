@@ -1,0 +1,47 @@
+"""Client of the backend: blocking calls, jobs, and the writer of numbered pictures.
+
+Runs inside Blender: numpy, msgspec and pyzmq alone.
+"""
+
+from head360.client.api import (
+    Client,
+    HeadMesh,
+    ModelInfo,
+    RenderedFrame,
+    SequenceFrame,
+    SurfaceMesh,
+)
+from head360.client.jobs import (
+    Cancelled,
+    Done,
+    Event,
+    Failed,
+    FrameDone,
+    Job,
+    Progress,
+    SequenceResult,
+)
+from head360.client.sequence import SequenceWriter, parameters_hash
+from head360.protocol import HeadInfo, Status, Welcome
+
+__all__ = [
+    "Cancelled",
+    "Client",
+    "Done",
+    "Event",
+    "Failed",
+    "FrameDone",
+    "HeadInfo",
+    "HeadMesh",
+    "Job",
+    "ModelInfo",
+    "Progress",
+    "RenderedFrame",
+    "SequenceFrame",
+    "SequenceResult",
+    "SequenceWriter",
+    "Status",
+    "SurfaceMesh",
+    "Welcome",
+    "parameters_hash",
+]

@@ -1,0 +1,352 @@
+"""The client: what Blender and the command line call. Needs numpy, msgspec and pyzmq alone.
+
+Every call has a ``submit_*`` twin that returns a :class:`Job` at once. Blocking calls raise
+``Head360Error`` subclasses whose text can be shown as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from head360 import connection as connection_file
+from head360 import protocol
+from head360.client.jobs import Job, SequenceResult
+from head360.client.transport import Transport
+from head360.errors import BadInput, TryAgain
+from head360.protocol import HeadInfo, Message, Status, Welcome
+from head360.rendering.cameras import Camera
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One installed model. ``thumbnail`` is PNG bytes or None; ``licence`` is a short text."""
+
+    name: str
+    kind: str
+    subjects: tuple[str, ...]
+    styles: tuple[str, ...]
+    licence: str
+    preset: str
+    note: str
+    thumbnail: bytes | None
+
+
+@dataclass(frozen=True)
+class HeadMesh:
+    """Arrays of ``heads.base.HeadMesh`` (same names, shapes and units), without torch."""
+
+    vertices: Floats
+    faces: NDArray[np.int32]
+    uvs: Floats
+    face_uvs: NDArray[np.int32]
+    deltas: Floats
+    parts: NDArray[np.uint8]
+    part_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SurfaceMesh:
+    """Arrays of ``heads.base.Surface`` (same names, shapes, units and colour space)."""
+
+    vertices: Floats
+    faces: NDArray[np.int32]
+    colours: Floats
+    normals: Floats
+
+
+@dataclass(frozen=True)
+class SequenceFrame:
+    """One frame to render. ``number`` names the picture; ``blendshapes`` (52,) in [0, 1]."""
+
+    number: int
+    blendshapes: Floats
+    camera: Camera
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """``rgba`` (H, W, 4) uint8, sRGB, straight alpha, top row first; ``depth`` (H, W) float32,
+    planar metres, +inf where nothing is; ``seconds`` of rendering on the backend."""
+
+    rgba: NDArray[np.uint8]
+    depth: Floats
+    seconds: float
+
+
+class Client:
+    """One connection to one backend. Thread-safe; usable as a context manager."""
+
+    def __init__(self, transport: Transport, welcome: Welcome) -> None:
+        self._transport = transport
+        self._welcome = welcome
+        # Unique across the clients of one launch, so a log line names one job.
+        self._prefix = f"{os.getpid():x}-{time.monotonic_ns() & 0xFFFFFF:x}"
+        self._numbers = itertools.count(1)
+
+    @classmethod
+    def connect(cls, connection: Path | str, timeout: float = 10.0) -> Client:
+        """Connect to the backend that wrote the connection file and say hello.
+
+        Raises:
+            TryAgain: no such backend, or no answer within ``timeout`` seconds.
+            BadInput: damaged or foreign file, or client and server versions do not fit.
+        """
+        transport = Transport(connection_file.read(connection))
+        client = cls(transport, _NOBODY)
+        try:
+            job: Job[Welcome] = client._submit(
+                protocol.Hello(client=f"head360 {protocol.MAJOR}.{protocol.MINOR}"),
+                "hello",
+                timeout=timeout,
+            )
+            try:
+                client._welcome = job.wait(timeout=timeout + 1)
+            except TryAgain as error:
+                if transport.reason:
+                    raise
+                raise TryAgain(
+                    f"The backend does not answer (waited {timeout:.0f} s): start it again."
+                ) from error
+        except BaseException:
+            transport.close()
+            raise
+        return client
+
+    @property
+    def welcome(self) -> Welcome:
+        """Server version, protocol, boot id, device name and kind, limits, model names."""
+        return self._welcome
+
+    @property
+    def state(self) -> str:
+        """``connected``, ``unresponsive`` (may recover), ``lost`` or ``closed`` (both final)."""
+        return self._transport.state
+
+    @property
+    def alive(self) -> bool:
+        """False once a new client is needed."""
+        return self._transport.state not in ("lost", "closed")
+
+    def close(self) -> None:
+        """Cut the connection; pending jobs fail. Returns within about a second, idempotent."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- blocking calls -----------------------------------------------------------------------
+
+    def ping(self, timeout: float = 5.0) -> float:
+        """Seconds of one round trip to the gateway (answered while the renderer is busy)."""
+        start = time.perf_counter()
+        self._submit(protocol.Ping(), "ping", timeout=timeout).wait()
+        return time.perf_counter() - start
+
+    def status(self, timeout: float = 5.0) -> Status:
+        """Worker state, queue length, up-time."""
+        return self.submit_status(timeout).wait()
+
+    def models(self, timeout: float = 10.0, thumbnails: bool = True) -> list[ModelInfo]:
+        """The installed models."""
+        return self.submit_models(timeout, thumbnails).wait()
+
+    def create_head(
+        self, model: str, subject: str | None = None, style: str | None = "", timeout: float = 180.0
+    ) -> HeadInfo:
+        """Load a model and pick a person. ``subject`` None: the first; ``style`` "": their own
+        hair, None: bald. The same arguments give the same ``head_id``, also after a restart.
+
+        Raises:
+            ModelInvalid: no such model, or damaged. BadInput: no such subject or style.
+        """
+        return self.submit_create_head(model, subject, style, timeout).wait()
+
+    def head_mesh(self, head_id: str, timeout: float = 60.0) -> HeadMesh:
+        """The parametric mesh that a rig shows."""
+        return self.submit_head_mesh(head_id, timeout).wait()
+
+    def render_frame(
+        self,
+        head_id: str,
+        blendshapes: ArrayLike,
+        camera: Camera,
+        width: int,
+        height: int,
+        timeout: float = 300.0,
+    ) -> tuple[NDArray[np.uint8], Floats]:
+        """Render one picture: (rgba (H, W, 4) uint8 sRGB straight alpha, depth (H, W) float32
+        planar metres with +inf background), top row first."""
+        job = self.submit_render_frame(head_id, blendshapes, camera, width, height, timeout=timeout)
+        frame = job.wait()
+        return frame.rgba, frame.depth
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Ask the backend to leave; pending jobs of everybody end as cancelled."""
+        self._submit(protocol.Shutdown(), "shutdown", timeout=timeout).wait()
+
+    # --- jobs ---------------------------------------------------------------------------------
+
+    def submit_status(self, timeout: float = 5.0) -> Job[Status]:
+        return self._submit(protocol.GetStatus(), "status", timeout=timeout)
+
+    def submit_models(self, timeout: float = 10.0, thumbnails: bool = True) -> Job[list[ModelInfo]]:
+        return self._submit(
+            protocol.ListModels(thumbnails), "models.list", timeout=timeout, decode=_models
+        )
+
+    def submit_create_head(
+        self, model: str, subject: str | None = None, style: str | None = "", timeout: float = 180.0
+    ) -> Job[HeadInfo]:
+        return self._submit(
+            protocol.CreateHead(model, subject, style), "head.create", timeout=timeout
+        )
+
+    def submit_head_mesh(self, head_id: str, timeout: float = 60.0) -> Job[HeadMesh]:
+        return self._submit(protocol.GetMesh(head_id), "head.mesh", timeout=timeout, decode=_mesh)
+
+    def submit_render_frame(
+        self,
+        head_id: str,
+        blendshapes: ArrayLike,
+        camera: Camera,
+        width: int,
+        height: int,
+        *,
+        view: str = "",
+        timeout: float = 300.0,
+    ) -> Job[RenderedFrame]:
+        """``view``: a newer request with the same view replaces an older one that still waits
+        (which ends as Cancelled): give each viewport its own name to see only its newest state."""
+        return self._submit(
+            protocol.RenderFrame(head_id, width, height, view),
+            "render.frame",
+            blobs={"blendshapes": _weights(blendshapes), "camera": _labels([camera])[0]},
+            timeout=timeout,
+            decode=_frame,
+        )
+
+    def render_sequence(
+        self, head_id: str, frames: Sequence[SequenceFrame], width: int, height: int
+    ) -> Job[SequenceResult]:
+        """Render ``frames`` in order; each arrives as a FrameDone event with PNG bytes."""
+        limit = self._welcome.limits.sequence_frames
+        if not 0 < len(frames) <= limit:
+            raise BadInput(f"A sequence has 1 to {limit} frames, this one {len(frames)}.")
+        return self._submit(
+            protocol.RenderSequence(head_id, width, height),
+            "render.sequence",
+            blobs={
+                "numbers": np.array([frame.number for frame in frames], np.int32),
+                "blendshapes": np.stack([_weights(frame.blendshapes) for frame in frames]),
+                "cameras": _labels([frame.camera for frame in frames]),
+            },
+            decode=lambda message: SequenceResult(message.body.frames, message.body.seconds),
+        )
+
+    def extract_surface(
+        self, head_id: str, blendshapes: ArrayLike, resolution: int = 256
+    ) -> Job[SurfaceMesh]:
+        """Extract the neural surface, hair included, as a coloured mesh."""
+        return self._submit(
+            protocol.ExtractSurface(head_id, resolution),
+            "surface.extract",
+            blobs={"blendshapes": _weights(blendshapes)},
+            decode=_surface,
+        )
+
+    submit_render_sequence = render_sequence
+    submit_extract_surface = extract_surface
+
+    def _submit(
+        self,
+        body: Any,
+        kind: str,
+        *,
+        blobs: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        decode: Any = None,
+    ) -> Job[Any]:
+        job: Job[Any] = Job(
+            id=f"{self._prefix}-{next(self._numbers)}",
+            kind=kind,
+            _cancel=self._cancel,
+            _acknowledge=self._acknowledge,
+            deadline=None if timeout is None else time.monotonic() + timeout,
+            decode=decode,
+        )
+        frames = protocol.REQUESTS.pack(body, id=job.id, blobs=blobs, ttl=timeout)
+        self._transport.submit(job, frames)
+        return job
+
+    def _cancel(self, job: Job[Any]) -> None:
+        body = protocol.CancelJob(job.id)
+        self._transport.submit(None, protocol.REQUESTS.pack(body, id=f"{job.id}.stop"))
+
+    def _acknowledge(self, job: Job[Any], frames: int) -> None:
+        body = protocol.Acknowledge(job.id, frames)
+        self._transport.submit(None, protocol.REQUESTS.pack(body, id=f"{job.id}.ack"))
+
+
+_NOBODY = Welcome("", 0, 0, "", "", "", protocol.Limits(), [])
+
+
+def _weights(blendshapes: ArrayLike) -> Floats:
+    weights = np.asarray(blendshapes, dtype=np.float32)
+    if weights.shape != (protocol.BLENDSHAPES,):
+        raise BadInput(f"A frame needs 52 blendshape weights, not {weights.size}.")
+    return np.array(weights)  # a copy: the caller may change theirs before the message is sent
+
+
+def _labels(cameras: Sequence[Camera]) -> NDArray[np.float64]:
+    return np.stack([np.asarray(camera.flat25(), dtype=np.float64) for camera in cameras])
+
+
+def _models(message: Message) -> list[ModelInfo]:
+    models = []
+    for index, info in enumerate(message.body.models):
+        picture = message.blobs.get(f"thumbnail.{index}")
+        models.append(
+            ModelInfo(
+                info.name,
+                info.kind,
+                tuple(info.subjects),
+                tuple(info.styles),
+                info.licence,
+                info.preset,
+                info.note,
+                None if picture is None else picture.tobytes(),
+            )
+        )
+    return models
+
+
+def _mesh(message: Message) -> HeadMesh:
+    return HeadMesh(**message.blobs, part_names=tuple(message.body.part_names))
+
+
+def _frame(message: Message) -> RenderedFrame:
+    return RenderedFrame(message.blobs["rgba"], message.blobs["depth"], message.body.seconds)
+
+
+def _surface(message: Message) -> SurfaceMesh:
+    return SurfaceMesh(**message.blobs)
