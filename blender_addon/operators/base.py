@@ -1,0 +1,116 @@
+"""What operators share: one way to report an error, one way to wait for the backend."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import bpy
+
+from head360.errors import Cancelled, Head360Error
+
+from .. import rig
+from ..flows import Flow, Steps
+from ..session import session
+
+logger = logging.getLogger(__name__)
+_TICK = 0.05
+
+
+def report_error(operator: Any, error: BaseException) -> set[str]:
+    """Say it in one sentence in the status bar, the panel and the log; always CANCELLED."""
+    if isinstance(error, Cancelled):
+        operator.report({"WARNING"}, str(error))
+    elif isinstance(error, Head360Error):
+        session.message = str(error)
+        operator.report({"ERROR"}, str(error))
+    else:
+        logger.error("%s failed", operator.bl_idname, exc_info=error)
+        session.message = f"{operator.bl_label} failed: {error}. The log has the details."
+        operator.report({"ERROR"}, session.message)
+    return {"CANCELLED"}
+
+
+def needs_backend(cls: Any) -> bool:
+    """Poll: a backend is connected, with the reason when it is not."""
+    if session.client is None:
+        cls.poll_message_set("Start the backend first (Head360 > Backend)")
+        return False
+    return True
+
+
+def needs_head(cls: Any, context: Any) -> bool:
+    """Poll: there is a head to work on, with the reason when there is not."""
+    if rig.active_head(context) is None:
+        cls.poll_message_set("Select a Head360 head, or create one (Head360 > Head)")
+        return False
+    return True
+
+
+class FlowOperator:
+    """An operator whose work is a flow: modal with a window, synchronous in the background.
+
+    Subclasses give ``steps`` (a generator; it may check its input and raise at once) and
+    ``finish`` (use the result on the main thread). The scene changes in ``finish`` only.
+    """
+
+    _flow: Flow | None = None
+    _timer: Any = None
+
+    def steps(self, context: Any) -> Steps:
+        raise NotImplementedError
+
+    def finish(self, context: Any, result: Any) -> None:
+        raise NotImplementedError
+
+    def execute(self, context: Any) -> set[str]:
+        try:
+            self.finish(context, session.run(self.bl_label, self.steps(context)))
+        except Exception as error:  # noqa: BLE001 - every failure must reach the user as a report
+            return report_error(self, error)
+        return {"FINISHED"}
+
+    def start(self, context: Any) -> set[str]:
+        """Begin the modal version; what ``invoke`` returns."""
+        if bpy.app.background:
+            return self.execute(context)
+        try:
+            self._flow = session.begin(self.bl_label, self.steps(context))
+        except Exception as error:  # noqa: BLE001
+            return report_error(self, error)
+        manager = context.window_manager
+        self._timer = manager.event_timer_add(_TICK, window=context.window)
+        manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def invoke(self, context: Any, _event: Any) -> set[str]:
+        return self.start(context)
+
+    def modal(self, context: Any, event: Any) -> set[str]:
+        flow = self._flow
+        if flow is None:
+            return {"CANCELLED"}
+        if event.type == "ESC" and event.value == "PRESS":
+            flow.cancel()
+            return {"RUNNING_MODAL"}
+        if not flow.finished:
+            return {"PASS_THROUGH"}
+        self._end_timer(context)
+        if flow.error is not None:
+            return report_error(self, flow.error)
+        try:
+            self.finish(context, flow.result)
+        except Exception as error:  # noqa: BLE001
+            return report_error(self, error)
+        return {"FINISHED"}
+
+    def cancel(self, context: Any) -> None:
+        """The window was closed: stop the work as well."""
+        if self._flow is not None:
+            self._flow.cancel()
+        self._end_timer(context)
+
+    def _end_timer(self, context: Any) -> None:
+        if self._timer is not None:
+            context.window_manager.event_timer_remove(self._timer)
+            self._timer = None

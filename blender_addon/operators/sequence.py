@@ -1,0 +1,124 @@
+"""Render the scene's frame range through the backend into numbered PNG files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.props import BoolProperty, StringProperty
+
+from head360 import files
+from head360.errors import BadInput
+
+from .. import rig, scene
+from ..session import session
+from .base import FlowOperator, needs_backend, needs_head
+
+_SLICE = 0.02  # seconds of frame evaluation before Blender gets to draw
+
+
+def output_folder(context, given: str) -> Path:
+    """The absolute output folder, proven writable.
+
+    Raises:
+        BadInput: relative to a file that was never saved, or not writable.
+    """
+    folder = given or context.scene.head360.output
+    if folder.startswith("//") and not bpy.data.filepath:
+        raise BadInput(
+            "The output folder is relative to the Blender file, which is not saved yet: "
+            "save the file, or choose an absolute folder."
+        )
+    return files.writable_folder(bpy.path.abspath(folder))
+
+
+def frame_steps(target, head, layer):
+    """Flow: ``SequenceFrame`` of every frame in the range; leaves the scene at its frame."""
+    from head360.client import SequenceFrame
+
+    collected = []
+    numbers = range(target.frame_start, target.frame_end + 1, max(target.frame_step, 1))
+    if not len(numbers):
+        raise BadInput("The scene's frame range is empty: set its end behind its start.")
+    if numbers[0] < 0:
+        raise BadInput("The frame range begins before frame 0: move it, picture names count up.")
+    with scene.kept_frame(target):
+        pause = time.perf_counter() + _SLICE
+        for number in numbers:
+            target.frame_set(number)
+            # frame_set evaluates every view layer, so this one is up to date.
+            depsgraph = layer.depsgraph
+            camera, _scale = scene.head_camera(target, head, depsgraph)
+            weights = rig.weights(head, depsgraph)
+            collected.append(SequenceFrame(number, np.array(weights), camera))
+            if time.perf_counter() > pause:
+                yield None
+                pause = time.perf_counter() + _SLICE
+    return collected
+
+
+class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
+    bl_idname = "head360.render_sequence"
+    bl_label = "Render Sequence"
+    bl_description = "Render the frame range of the active head into PNG files and show them"
+    bl_options = {"REGISTER", "UNDO"}
+
+    directory: StringProperty(
+        name="Output",
+        description="Folder for the frames; the scene's setting when empty",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE"},
+    )
+    resume: BoolProperty(
+        name="Resume", description="Keep frames that are already there and still fit", default=True
+    )
+    load: BoolProperty(
+        name="Load Result",
+        description="Load the frames as an image sequence and show it behind the camera",
+        default=True,
+    )
+
+    @classmethod
+    def poll(cls, context):
+        return needs_backend(cls) and needs_head(cls, context)
+
+    def steps(self, context):
+        head = rig.active_head(context)
+        layer = context.view_layer
+        # Complain before any work: about the camera now, about the folder now.
+        scene.head_camera(context.scene, head, context.evaluated_depsgraph_get())
+        folder = output_folder(context, self.directory)
+        return self._render(context.scene, layer, head, folder)
+
+    def _render(self, target, layer, head, folder):
+        from head360.client import SequenceWriter, parameters_hash
+
+        width, height = scene.render_size(target)
+        settings = head.head360
+        style = None if settings.is_bald else settings.style
+        info = yield from session.head_steps(settings.model, settings.subject or None, style)
+        frames = yield from frame_steps(target, head, layer)
+        hashes = {
+            frame.number: parameters_hash(info.head_id, frame, width, height) for frame in frames
+        }
+        writer = SequenceWriter(folder, resume=self.resume)
+        missing = [one for one in frames if not writer.is_done(one.number, hashes[one.number])]
+        if missing:
+            job = session.connected().render_sequence(info.head_id, missing, width, height)
+            yield job, lambda event: writer.write(event.number, event.png, hashes[event.number])
+        return [frame.number for frame in frames], [writer.path(frame.number) for frame in frames]
+
+    def finish(self, context, result):
+        numbers, paths = result
+        if self.load:
+            target = context.scene
+            image = scene.load_sequence(paths, numbers[0], f"{paths[0].parent.name} frames")
+            scene.show_behind_camera(
+                target.camera, image, numbers[0], numbers[-1] - numbers[0] + 1, numbers[0] - 1
+            )
+        self.report({"INFO"}, f"{len(paths)} frames in {paths[0].parent}")
+
+
+CLASSES = (HEAD360_OT_render_sequence,)

@@ -1,0 +1,116 @@
+"""Preferences: where the backend's Python, the models and the log are."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, StringProperty
+
+from head360.errors import BadInput
+
+PACKAGE = __package__  # the extension's name in this Blender; sub-packages take it from here
+LOG_LEVELS = ("ERROR", "WARNING", "INFO", "DEBUG")
+_DEFAULTS = {
+    "backend_python": "",
+    "models_folder": "",
+    "runtime_folder": "",
+    "autostart": False,
+    "log_level": "INFO",
+}
+
+
+class HEAD360_AP_preferences(bpy.types.AddonPreferences):
+    bl_idname = PACKAGE
+
+    backend_python: StringProperty(
+        name="Backend Python",
+        description="Python that has head360 with its backend extra; empty: the installed backend",
+        subtype="FILE_PATH",
+    )
+    models_folder: StringProperty(
+        name="Models", description="Folder with more model packages", subtype="DIR_PATH"
+    )
+    runtime_folder: StringProperty(
+        name="Runtime Folder",
+        description="Private folder for the connection file and the log; empty: the system's",
+        subtype="DIR_PATH",
+    )
+    autostart: BoolProperty(
+        name="Start with Blender", description="Start the backend when Blender starts"
+    )
+    log_level: EnumProperty(
+        name="Log",
+        description="How much the backend writes into its log",
+        items=[(level, level.title(), "") for level in LOG_LEVELS],
+        default="INFO",
+    )
+
+    def draw(self, _context):
+        layout = self.layout
+        layout.use_property_split = True
+        column = layout.column()
+        for name in _DEFAULTS:
+            column.prop(self, name)
+        row = layout.row()
+        row.operator("head360.install_backend", icon="IMPORT")
+        row.operator("head360.reveal_log", icon="TEXT")
+
+
+def get() -> Any:
+    """The preferences; the defaults while the extension is registered without being enabled."""
+    entry = bpy.context.preferences.addons.get(PACKAGE)
+    if entry is None or entry.preferences is None:
+        return SimpleNamespace(**_DEFAULTS)
+    return entry.preferences
+
+
+def user_folder() -> Path:
+    """A folder of our own that Blender keeps across updates; the add-on's may be read-only."""
+    try:
+        return Path(bpy.utils.extension_path_user(PACKAGE, create=True))
+    except ValueError:  # running from a checkout, not as an extension
+        base = bpy.utils.user_resource("DATAFILES") or tempfile.gettempdir()
+        return Path(base) / "head360"
+
+
+def venv_python() -> Path:
+    """Python of the environment that Install Backend makes (it may not exist)."""
+    inside = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
+    return user_folder() / "backend" / Path(*inside)
+
+
+def backend_python() -> Path:
+    """The interpreter for the backend.
+
+    Raises:
+        BadInput: there is none.
+    """
+    chosen = get().backend_python or os.environ.get("HEAD360_BACKEND_PYTHON", "")
+    if chosen:
+        path = Path(bpy.path.abspath(chosen))
+        if not path.is_file():
+            raise BadInput(
+                f"The backend's Python {path} does not exist: correct it in the preferences."
+            )
+        return path
+    if venv_python().is_file():
+        return venv_python()
+    raise BadInput(
+        "No backend is installed: press Install Backend in the preferences of the extension, "
+        "or set Backend Python there."
+    )
+
+
+def runtime_folder() -> Path | None:
+    """Where the connection file lies; None for the system's own place."""
+    chosen = get().runtime_folder or os.environ.get("HEAD360_RUNTIME_DIR", "")
+    return Path(bpy.path.abspath(chosen)) if chosen else None
+
+
+CLASSES = (HEAD360_AP_preferences,)

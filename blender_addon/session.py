@@ -1,0 +1,319 @@
+"""The one connection to a backend, and the work that waits for it.
+
+Blender calls :func:`_tick` from a timer; it never waits and stops after a few milliseconds. In the
+background timers do not fire, so :meth:`Session.run` pumps the same work itself. pyzmq is loaded
+only when a backend is used: a broken wheel must not keep the extension from being enabled.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from head360.errors import Head360Error, TryAgain
+
+from . import preferences, properties
+from .flows import Flow, Steps, in_thread
+
+logger = logging.getLogger(__name__)
+
+_BUDGET = 0.004  # seconds of one tick
+_ACTIVE, _IDLE = 1 / 60, 0.25  # seconds between ticks
+_START_TIMEOUT = 120.0  # importing torch from a cold disk takes its time
+
+
+class State(Enum):
+    """Of the connection, as the panel shows it."""
+
+    STOPPED = "Stopped"
+    STARTING = "Starting"
+    READY = "Ready"
+    CRASHED = "Stopped unexpectedly"
+
+
+class Session:
+    """Owns the client, the local backend process and the running flows.
+
+    Attributes:
+        state: of the connection.
+        message: the last problem, for the panel; empty when all is well.
+        client: ``head360.client.Client`` while connected, else None.
+        backend: the process that this session started, else None.
+        flows: work under way.
+        log_path: of the last backend that was started here.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.STOPPED
+        self.message = ""
+        self.client: Any = None
+        self.backend: Any = None
+        self.flows: list[Flow] = []
+        self.log_path: Path | None = None
+        self._checked = 0.0
+
+    @property
+    def device(self) -> str:
+        """What the backend computes on, for the panel."""
+        return self.client.welcome.device if self.client is not None else ""
+
+    @property
+    def unresponsive(self) -> bool:
+        """Connected, but silent for some seconds; it may recover."""
+        return self.client is not None and self.client.state == "unresponsive"
+
+    # --- starting and stopping ------------------------------------------------------------------
+
+    def start_steps(self) -> Steps:
+        """Flow: spawn the local backend, connect, list the models."""
+        try:
+            from head360.launcher import LocalBackend
+        except ImportError as error:
+            raise _broken_wheels(error) from error
+
+        if self.client is not None and self.client.alive:
+            return
+        python = preferences.backend_python()
+        self._drop()
+        settings = preferences.get()
+        extra = shlex.split(os.environ.get("HEAD360_BACKEND_ARGS", ""))
+        if settings.models_folder:
+            extra += ["--models", bpy.path.abspath(settings.models_folder)]
+        self.state, self.message = State.STARTING, ""
+        try:
+            self.backend = LocalBackend.start(
+                python,
+                runtime_dir=preferences.runtime_folder(),
+                extra_args=extra,
+                env={"HEAD360_LOG": settings.log_level},
+            )
+            self.log_path = self.backend.log_path
+            while not (seen := self.backend.poll()).ready:
+                if seen.exit_code is not None or seen.seconds > _START_TIMEOUT:
+                    last = seen.log[-1] if seen.log else "it wrote nothing"
+                    raise TryAgain(
+                        f"The backend did not start ({last}): check Backend Python in the "
+                        "preferences, or press Reveal Log."
+                    )
+                yield None
+            yield from self._connect_steps(self.backend.connection_file)
+        except BaseException:
+            self._drop()
+            self.state = State.STOPPED
+            raise
+
+    def attach_steps(self, file: Path | None) -> Steps:
+        """Flow: connect to a backend that somebody else started."""
+        try:
+            from head360 import connection
+        except ImportError as error:
+            raise _broken_wheels(error) from error
+
+        if file is None:
+            folder = preferences.runtime_folder() or connection.default_runtime_dir()
+            found = connection.find(folder)
+            if not found:
+                raise TryAgain("No running backend was found: press Start Backend.")
+            file = found[0]
+        self._drop()
+        self.state, self.message = State.STARTING, ""
+        try:
+            yield from self._connect_steps(file)
+        except BaseException:
+            self._drop()
+            self.state = State.STOPPED
+            raise
+
+    def _connect_steps(self, file: Path) -> Steps:
+        from head360.client import Client
+
+        self.client = yield in_thread(lambda: Client.connect(file))
+        self.state = State.READY
+        yield from self.models_steps()
+
+    def models_steps(self) -> Steps:
+        """Flow: ask which models there are and fill the list."""
+        infos = yield self.connected().submit_models(thumbnails=False)
+        properties.fill_models(bpy.context.window_manager.head360, infos)
+        return infos
+
+    def connected(self) -> Any:
+        """The client.
+
+        Raises:
+            TryAgain: there is no connection.
+        """
+        if self.client is None or not self.client.alive:
+            raise TryAgain("No backend is running: press Start Backend in the Head360 tab.")
+        return self.client
+
+    def head_steps(self, model: str, subject: str | None, style: str | None) -> Steps:
+        """Flow: make the head known to this backend. The same codes give the same id, at once."""
+        return (yield self.connected().submit_create_head(model, subject, style))
+
+    def stop(self, *, wait: bool = False) -> None:
+        """Cancel all work, disconnect, and end the process that we started (nobody else's)."""
+        for flow in self.flows:
+            flow.cancel()
+        self._drop(wait=wait)
+        self.state, self.message = State.STOPPED, ""
+
+    def _drop(self, *, wait: bool = False) -> None:
+        client, backend, self.client, self.backend = self.client, self.backend, None, None
+        if client is not None:
+            if wait:
+                client.close()
+            else:
+                in_thread(client.close)  # it joins its thread: up to a second
+        if backend is not None:
+            if wait:
+                backend.stop(timeout=3.0)
+            else:
+                backend.stop_in_background()
+
+    # --- work -------------------------------------------------------------------------------------
+
+    def begin(self, title: str, steps: Steps) -> Flow:
+        """Start a flow that the timer drives."""
+        flow = Flow(title, steps)
+        self.flows.append(flow)
+        ensure_timer()
+        return flow
+
+    def run(self, title: str, steps: Steps) -> Any:
+        """Drive a flow to its end and return its result: for background Blender.
+
+        Raises:
+            Head360Error: the work failed, in words for the user.
+        """
+        flow = Flow(title, steps)
+        self.flows.append(flow)
+        try:
+            while not flow.finished:
+                if not flow.advance():
+                    time.sleep(0.002)
+                else:
+                    time.sleep(0)
+        except KeyboardInterrupt:
+            flow.cancel()
+            raise
+        finally:
+            if flow in self.flows:
+                self.flows.remove(flow)
+        if flow.error is not None:
+            raise flow.error
+        return flow.result
+
+    def pump(self) -> bool:
+        """One tick: advance every flow a little and look after the backend. True when busy."""
+        deadline = time.perf_counter() + _BUDGET
+        for flow in list(self.flows):
+            flow.advance()
+            if flow.finished:
+                self.flows.remove(flow)
+                if flow.error is not None:
+                    self.message = str(flow.error)
+            if time.perf_counter() > deadline:
+                break
+        self._watch()
+        return bool(self.flows)
+
+    def _watch(self) -> None:
+        """Notice a backend that went away."""
+        if self.state is not State.READY or time.monotonic() - self._checked < 0.5:
+            return
+        self._checked = time.monotonic()
+        crashed = self.backend is not None and self.backend.poll().exit_code is not None
+        if crashed or not self.client.alive:
+            last = self.backend.log_tail(1) if self.backend is not None else []
+            logger.warning("the backend went away: %s", last)
+            self._drop()
+            self.state = State.CRASHED
+            self.message = "The backend stopped unexpectedly: start it again, or press Reveal Log."
+
+
+def _broken_wheels(error: ImportError) -> Head360Error:
+    return Head360Error(
+        f"The extension's own libraries cannot be loaded ({error}): "
+        "reinstall the extension and restart Blender."
+    )
+
+
+session = Session()
+
+
+def _redraw() -> None:
+    """Redraw the sidebars of all 3D views; only called when something is going on."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                for region in area.regions:
+                    if region.type == "UI":
+                        region.tag_redraw()
+
+
+_last_seen: list[Any] = []
+
+
+def _tick() -> float:
+    """Timer function; it must never raise, or Blender drops it for good."""
+    try:
+        busy = session.pump()
+        seen = [
+            session.state,
+            session.message,
+            session.unresponsive,
+            [(flow.phase, round(flow.fraction, 2)) for flow in session.flows],
+        ]
+        if seen != _last_seen:
+            _last_seen[:] = seen
+            _redraw()
+    except Exception:
+        logger.exception("the session's timer failed")
+        return _IDLE
+    return _ACTIVE if busy else _IDLE
+
+
+def ensure_timer() -> None:
+    """Register the timer, or register it again if a file load dropped it."""
+    if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, persistent=True)
+
+
+@bpy.app.handlers.persistent
+def _after_load(*_args: Any) -> None:
+    # A new file: nothing that waits may write into it.
+    for flow in session.flows:
+        flow.cancel()
+    ensure_timer()
+
+
+def _autostart() -> None:
+    if preferences.get().autostart and session.state is State.STOPPED:
+        session.begin("Start Backend", session.start_steps())
+
+
+def start() -> None:
+    """Called by ``register``: no connection yet, only what keeps the session alive."""
+    ensure_timer()
+    bpy.app.handlers.load_post.append(_after_load)
+    if not bpy.app.background:
+        bpy.app.timers.register(_autostart, first_interval=0.5)
+
+
+def shut_down() -> None:
+    """Called by ``unregister``: leave no thread, timer, handler or process behind."""
+    session.stop(wait=True)
+    session.flows.clear()
+    for function in (_tick, _autostart):
+        if bpy.app.timers.is_registered(function):
+            bpy.app.timers.unregister(function)
+    if _after_load in bpy.app.handlers.load_post:
+        bpy.app.handlers.load_post.remove(_after_load)
