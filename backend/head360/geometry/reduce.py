@@ -8,7 +8,9 @@ Lids, lips and the tongue keep more vertices than cheeks; skull, neck and teeth 
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from head360 import arkit
 from head360.geometry.atlas import material_to_atlas
@@ -116,3 +118,74 @@ def reduce_topology(ict: IctModel) -> tuple[Decimated, Topology]:
         ict_vertices=result.kept.astype(np.int32),
     )
     return result, topology
+
+
+def bind(
+    shapes: NDArray[np.floating], vertices: NDArray[np.integer], topology: Topology
+) -> sp.csr_matrix:
+    """Carry original vertices on the reduced triangles by barycentric coordinates, no offset.
+
+    The nearest point is searched in the joint space of all ``shapes``, so that a point of the
+    upper lip is never bound to the lower one that it touches at rest.
+
+    Args:
+        shapes: (S, N, 3) original positions, metres.
+        vertices: (M,) original ids to carry; they and their triangles are of the part ``face``.
+
+    Returns:
+        (M, n) sparse float32, three weights per row, each row sums to 1.
+    """
+    joint = np.ascontiguousarray(shapes.transpose(1, 0, 2)).reshape(shapes.shape[1], -1)
+    reduced = joint[topology.ict_vertices]
+    triangles = topology.faces[topology.part_faces("face")]
+    corners = reduced[triangles]
+    centres = corners.mean(axis=1)
+    _, candidates = cKDTree(centres).query(joint[vertices], k=24)
+    best = np.full(len(vertices), np.inf)
+    weights = np.zeros((len(vertices), 3))
+    chosen = np.zeros(len(vertices), dtype=np.int64)
+    for column in candidates.T:
+        a, b, c = corners[column].transpose(1, 0, 2)
+        w = _closest_barycentric(joint[vertices], a, b, c)
+        point = w[:, :1] * a + w[:, 1:2] * b + w[:, 2:] * c
+        distance = ((point - joint[vertices]) ** 2).sum(axis=1)
+        better = distance < best
+        best[better], weights[better], chosen[better] = distance[better], w[better], column[better]
+    rows = np.repeat(np.arange(len(vertices)), 3)
+    return sp.csr_matrix(
+        (weights.astype(np.float32).ravel(), (rows, triangles[chosen].ravel())),
+        shape=(len(vertices), len(topology.ict_vertices)),
+    )
+
+
+def _closest_barycentric(
+    p: NDArray[np.floating],
+    a: NDArray[np.floating],
+    b: NDArray[np.floating],
+    c: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """(M, 3) weights of the point of triangle abc nearest to p, in any dimension."""
+
+    def dot(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
+        return (x * y).sum(axis=1)
+
+    ab, ac, ap = b - a, c - a, p - a
+    aa, bb, mixed = dot(ab, ab), dot(ac, ac), dot(ab, ac)
+    d1, d2 = dot(ap, ab), dot(ap, ac)
+    determinant = np.maximum(aa * bb - mixed * mixed, 1e-30)
+    v, w = (bb * d1 - mixed * d2) / determinant, (aa * d2 - mixed * d1) / determinant
+    options = [np.stack([1 - v - w, v, w], axis=1)]
+    zero = np.zeros(len(p))
+    t = np.clip(d1 / np.maximum(aa, 1e-30), 0, 1)
+    options.append(np.stack([1 - t, t, zero], axis=1))
+    t = np.clip(d2 / np.maximum(bb, 1e-30), 0, 1)
+    options.append(np.stack([1 - t, zero, t], axis=1))
+    bc, bp = c - b, p - b
+    t = np.clip(dot(bp, bc) / np.maximum(dot(bc, bc), 1e-30), 0, 1)
+    options.append(np.stack([zero, 1 - t, t], axis=1))
+    edges = np.stack(options[1:])
+    points = edges[..., :1] * a + edges[..., 1:2] * b + edges[..., 2:] * c
+    nearest = ((points - p) ** 2).sum(axis=2).argmin(axis=0)
+    on_edge = edges[nearest, np.arange(len(p))]
+    inside = (options[0] >= 0).all(axis=1)
+    return np.where(inside[:, None], options[0], on_edge)

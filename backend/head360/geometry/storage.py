@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 STEP = 2e-5  # metres: largest rounding error that 8 bits may cause at full coefficient
+FRAME_STEP = 1e-3  # the same for J, which is about 1
 SILENT = 5e-6  # metres: a delta shorter than this is stored as zero
 
 Arrays = dict[str, NDArray[Any]]
@@ -89,7 +90,7 @@ def write_model(model: BilinearModel, path: Path) -> Path:
     reach = np.abs(model.shape_factors).max(axis=0).astype(np.float64)
     groups: dict[str, Arrays] = {
         "neutral": quantise(model.neutral_core.reshape(size, -1), STEP / reach),
-        "frames": quantise(model.frame_basis.T, np.full(model.frame_basis.shape[1], 2e-3)),
+        "frames": quantise(model.frame_basis.T, np.full(model.frame_basis.shape[1], FRAME_STEP)),
         "deltas": _pack_deltas(model.generic_deltas),
     }
     tensors: Arrays = {
@@ -97,7 +98,7 @@ def write_model(model: BilinearModel, path: Path) -> Path:
         arrays.items()
     }
     tensors |= {
-        "frame_core": model.frame_core.astype(np.float16),
+        "frame_core": model.frame_core,
         "eye_core": model.eye_core,
         "shape_factors": model.shape_factors,
         "identity_coefficients": model.identity_coefficients.astype(np.float16),
@@ -178,7 +179,7 @@ def _assemble(tensors: Arrays, note: dict[str, Any]) -> BilinearModel:
         topology=topology,
         neutral_core=neutral.reshape(len(neutral), count, 3),
         frame_basis=np.ascontiguousarray(restore(group("frames")).T),
-        frame_core=tensors["frame_core"].astype(np.float32),
+        frame_core=tensors["frame_core"],
         generic_deltas=_unpack_deltas(group("deltas"), count),
         eye_core=tensors["eye_core"],
         shape_factors=tensors["shape_factors"],
