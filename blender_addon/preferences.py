@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -21,8 +22,14 @@ _DEFAULTS = {
     "models_folder": "",
     "runtime_folder": "",
     "autostart": False,
-    "log_level": "INFO",
+    "log_level": "WARNING",
 }
+
+
+def apply_log_level(_settings: Any = None, _context: Any = None) -> None:
+    """Make the extension and the client log as much as the preferences say."""
+    for name in (PACKAGE, "head360"):
+        logging.getLogger(name).setLevel(get().log_level)
 
 
 class HEAD360_AP_preferences(bpy.types.AddonPreferences):
@@ -46,9 +53,10 @@ class HEAD360_AP_preferences(bpy.types.AddonPreferences):
     )
     log_level: EnumProperty(
         name="Log",
-        description="How much the backend writes into its log",
+        description="How much the extension writes to Blender's console",
         items=[(level, level.title(), "") for level in LOG_LEVELS],
-        default="INFO",
+        default="WARNING",
+        update=apply_log_level,
     )
 
     def draw(self, _context):

@@ -92,7 +92,6 @@ class Session:
                 python,
                 runtime_dir=preferences.runtime_folder(),
                 extra_args=extra,
-                env={"HEAD360_LOG": settings.log_level},
             )
             self.log_path = self.backend.log_path
             while not (seen := self.backend.poll()).ready:
@@ -302,6 +301,7 @@ def _autostart() -> None:
 
 def start() -> None:
     """Called by ``register``: no connection yet, only what keeps the session alive."""
+    preferences.apply_log_level()
     ensure_timer()
     bpy.app.handlers.load_post.append(_after_load)
     if not bpy.app.background:

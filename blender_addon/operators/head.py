@@ -21,7 +21,7 @@ class HEAD360_OT_create_head(FlowOperator, bpy.types.Operator):
 
     model: StringProperty(
         name="Model",
-        description="Name or path of the model; the one selected in the list when empty",
+        description="Name of the model; the one selected in the list when empty",
         options={"SKIP_SAVE"},
     )
     subject: StringProperty(

@@ -1,0 +1,246 @@
+"""``head360 demo``: the main job, end to end, by the extension's own operators in a Blender."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from head360 import files
+from head360.arkit.names import INDEX
+from head360.arkit.takes import Take, read_take
+from head360.errors import BadInput, Head360Error, TryAgain
+
+logger = logging.getLogger(__name__)
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+SCRIPT = CHECKOUT / "blender_addon" / "demo_script.py"
+BUNDLED_TAKE = Path(__file__).resolve().parents[1] / "data" / "takes" / "demo_take.csv"
+REAL_TAKE = "rom3_jaw_smile.csv"
+FPS = 12  # animation on twos: two seconds of acting fit into 24 frames
+_BACKDROP = ((236, 238, 241), (176, 184, 194))  # top and bottom of the pictures' background
+
+
+def register(subparsers: Any) -> None:
+    """Add ``demo`` to the command line."""
+    parser = subparsers.add_parser(
+        "demo", help="create, animate, render and export a head in a headless Blender"
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--size", type=int, default=256, help="pixels along each edge")
+    parser.add_argument("--model", default="starter", help="name of an installed model")
+    parser.add_argument("--take", type=Path, help="a Live Link Face CSV; default: a good one")
+    parser.add_argument("--blender", help="a Python with the bpy module, or a Blender")
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def find_blender(given: str | None) -> Path:
+    """The Python with bpy, or the Blender, that runs the demo.
+
+    Raises:
+        BadInput: there is none, or the given one does not exist.
+    """
+    named = given or os.environ.get("HEAD360_BLENDER")
+    if named:
+        found = shutil.which(named)
+        if found is None:
+            raise BadInput(f"There is no Blender at {named}: correct --blender or HEAD360_BLENDER.")
+        return Path(found)
+    inside = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
+    beside = CHECKOUT.joinpath(".venv-blender", *inside)
+    if beside.is_file():
+        return beside
+    on_path = shutil.which("blender")
+    if on_path:
+        return Path(on_path)
+    raise BadInput(
+        "No Blender was found: run `make setup` in the checkout (it installs the bpy module into "
+        ".venv-blender), or name a Blender with --blender."
+    )
+
+
+def choose_take(given: Path | None) -> Path:
+    """The given take, else a real one from the assets, else the bundled synthetic one."""
+    if given is not None:
+        return given
+    assets = Path(os.environ.get("HEAD360_ASSETS", CHECKOUT.parent / "shared" / "assets"))
+    real = assets / "arkit_takes" / REAL_TAKE
+    return real if real.is_file() else BUNDLED_TAKE
+
+
+def best_second(take: Take, length: float) -> float:
+    """Where a part of ``length`` seconds begins that shows many shapes and open eyes."""
+    starts = np.arange(0.0, max(take.duration - length, 0.0) + 1e-9, 0.1)
+    steps = np.linspace(0.0, length, 24)
+
+    def score(start: float) -> float:
+        part: NDArray[np.float32] = take.at(start + steps)
+        blink = part[:, [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]].mean()
+        return float(np.ptp(part, axis=0).sum() + part.max(axis=1).mean() - 6.0 * blink)
+
+    return float(max(starts, key=score))
+
+
+def _command(blender: Path, arguments: list[str]) -> list[str]:
+    """How ``blender`` runs the script: a Python directly, a Blender in the background."""
+    if blender.name.lower().startswith("python"):
+        return [str(blender), str(SCRIPT), *arguments]
+    flags = ["--background", "--factory-startup", "--python-exit-code", "1"]
+    return [str(blender), *flags, "--python", str(SCRIPT), "--", *arguments]
+
+
+def _in_blender(blender: Path, job: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Run the script and return its report.
+
+    Raises:
+        Head360Error: with the sentence the script left, or the last line Blender wrote.
+    """
+    with tempfile.TemporaryDirectory(prefix="head360-demo-") as scratch:
+        report = Path(scratch) / "report.json"
+        log = Path(scratch) / "blender.log"
+        runtime = Path(scratch) / "run"
+        environment = {
+            **os.environ,
+            "BLENDER_USER_RESOURCES": str(Path(scratch) / "blender"),
+            "HEAD360_BACKEND_PYTHON": sys.executable,
+            "HEAD360_RUNTIME_DIR": str(runtime),
+        }
+        arguments = [json.dumps({**job, "report": str(report)})]
+        try:
+            with open(log, "wb") as output:
+                done = subprocess.run(
+                    _command(blender, arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    timeout=timeout,
+                    check=False,
+                )
+        except subprocess.TimeoutExpired as error:
+            raise TryAgain(
+                f"The demo did not finish within {timeout:.0f} s: give it more with --timeout."
+            ) from error
+        except OSError as error:
+            raise BadInput(f"Cannot run {blender} ({error.strerror}): check --blender.") from error
+        text = log.read_text(encoding="utf-8", errors="replace")
+        logger.debug("%s", text)
+        if report.is_file():
+            result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+            if "error" not in result:
+                return result
+            raise _error(result)
+        last = [line for line in text.splitlines() if line.strip()][-1:]
+        raise Head360Error(
+            f"Blender ended with code {done.returncode} ({''.join(last)[:300]}): "
+            "run `head360 doctor`."
+        )
+
+
+def _error(result: dict[str, Any]) -> Head360Error:
+    """The script's sentence with the exit code of its kind."""
+    error = Head360Error(result["error"])
+    error.exit_code = int(result.get("exit_code", 1))
+    return error
+
+
+def _backdrop(size: tuple[int, int]) -> Any:
+    from PIL import Image
+
+    top, bottom = (np.array(colour, dtype=np.float64) for colour in _BACKDROP)
+    ramp = np.linspace(0.0, 1.0, size[1])[:, None]
+    column = (top * (1 - ramp) + bottom * ramp)[:, None, :]
+    return Image.fromarray(np.broadcast_to(column, (size[1], size[0], 3)).round().astype(np.uint8))
+
+
+def pictures(frames: list[Path], out: Path) -> dict[str, str]:
+    """``sheet.png`` and ``head.webp`` in ``out``, over a soft backdrop.
+
+    Raises:
+        BadInput: a frame cannot be read, or the folder cannot be written.
+    """
+    from PIL import Image
+
+    shown = []
+    for path in frames:
+        try:
+            with Image.open(path) as picture:
+                front = picture.convert("RGBA")
+        except OSError as error:
+            raise BadInput(f"Cannot read the frame {path}: render it again.") from error
+        back = _backdrop(front.size)
+        back.paste(front, (0, 0), front)
+        shown.append(back)
+    width, height = shown[0].size
+    columns = min(6, len(shown))
+    rows = -(-len(shown) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), _BACKDROP[0])
+    for index, picture in enumerate(shown):
+        sheet.paste(picture, (index % columns * width, index // columns * height))
+    with files.atomic_path(out / "sheet.png") as temporary:
+        sheet.save(temporary, "PNG", optimize=True)
+    with files.atomic_path(out / "head.webp") as temporary:
+        shown[0].save(
+            temporary,
+            "WEBP",
+            save_all=True,
+            append_images=shown[1:],
+            duration=round(1000 / FPS),
+            loop=0,
+            quality=88,
+        )
+    return {"sheet": str(out / "sheet.png"), "animation": str(out / "head.webp")}
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command; returns the exit code."""
+    started = time.monotonic()
+    if not 1 <= args.frames <= 1000 or not 16 <= args.size <= 4096:
+        raise BadInput("Choose 1 to 1000 frames of 16 to 4096 pixels.")
+    if not SCRIPT.is_file():
+        raise BadInput("The demo needs a checkout of the project: clone it and run `make demo`.")
+    blender = find_blender(args.blender)
+    take_path = choose_take(args.take).resolve()
+    take = read_take(take_path)
+    out = files.writable_folder(args.out).resolve()
+    length = (args.frames - 1) / FPS
+    job = {
+        "out": str(out),
+        "frames": args.frames,
+        "size": args.size,
+        "fps": FPS,
+        "model": args.model,
+        "take": str(take_path),
+        "first_second": best_second(take, length),
+        "length": length,
+    }
+    logger.info("Blender: %s; take: %s", blender, take_path.name)
+    result = _in_blender(blender, job, args.timeout)
+    result.update(pictures([Path(path) for path in result["frames"]], out))
+    result["seconds"] = round(time.monotonic() - started, 1)
+    if args.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+        return 0
+    sys.stdout.write(
+        f"{len(result['frames'])} frames   {out / 'frames'}\n"
+        f"contact sheet  {result['sheet']}\n"
+        f"animation      {result['animation']}\n"
+        f"mesh           {result['mesh']} ({result['vertices']} vertices)\n"
+        f"Blender file   {result['blend']}\n"
+        f"Blender {result['blender']}, {result['device']}, {result['seconds']} s\n"
+    )
+    return 0
