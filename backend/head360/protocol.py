@@ -27,6 +27,7 @@ MAJOR = 1
 MINOR = 0
 
 CHUNK = 1 << 20  # bytes of one binary frame
+MAX_FRAME = CHUNK + 4096  # for ZMQ_MAXMSGSIZE, which also counts what encryption adds
 MAX_HEADER = 256 * 1024
 MAX_BLOBS = 64
 MAX_REQUEST_BYTES = 64 << 20  # binary part of a request
@@ -350,7 +351,7 @@ class Codec:
             if kind is None or array.dtype.byteorder == ">":
                 raise WireError(f"arrays of type {array.dtype} do not travel", "INTERNAL")
             table.append(Blob(name, kind, list(array.shape)))
-            flat = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            flat: Any = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
             total += len(flat)
             frames.extend(flat[start : start + CHUNK] for start in range(0, len(flat), CHUNK))
         if total > self.max_bytes:
@@ -375,7 +376,7 @@ class Codec:
             raise WireError("the message has an impossible number of frames", "LIMIT")
         if not 0 < len(frames[0]) <= MAX_HEADER:
             raise WireError("the message header is empty or too long", "LIMIT")
-        head = self._decode(bytes(frames[0]))
+        head = self._decode(bytes(_view(frames[0])))
         if not 0 < len(head.id) <= 64 or len(head.re) > 64:
             raise WireError("the message has no usable id")
         if head.ttl_ms is not None and not 0 < head.ttl_ms <= 7 * 86_400_000:
@@ -421,10 +422,10 @@ class Codec:
             ) from None
 
 
-def peek_header(raw: bytes) -> _Peek | None:
+def peek_header(frame: Any) -> _Peek | None:
     """Version and ids of a header, even when its body is unknown or wrong; None if unreadable."""
     try:
-        return _PEEK.decode(raw[:MAX_HEADER])
+        return _PEEK.decode(bytes(_view(frame))) if len(frame) <= MAX_HEADER else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 

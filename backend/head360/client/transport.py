@@ -104,7 +104,7 @@ class Transport:
         dealer = context.socket(zmq.DEALER)
         dealer.linger = 0
         dealer.immediate = 1  # no stale requests into a restarted server
-        dealer.maxmsgsize = protocol.CHUNK
+        dealer.maxmsgsize = protocol.MAX_FRAME
         dealer.rcvhwm = dealer.sndhwm = 64
         dealer.curve_serverkey = connection.server_public.encode()
         dealer.curve_publickey = connection.client_public.encode()
@@ -187,7 +187,7 @@ class Transport:
             try:
                 message = protocol.ANSWERS.unpack(frames)
             except protocol.WireError as error:
-                peek = protocol.peek_header(bytes(frames[0])) if frames else None
+                peek = protocol.peek_header(frames[0]) if frames else None
                 job = self._jobs.pop(peek.re, None) if peek else None
                 if job is not None:
                     job._push(Failed(error))

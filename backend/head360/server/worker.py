@@ -1,0 +1,278 @@
+"""The process that holds the models and renders. Started by the gateway, never by hand.
+
+It answers one task at a time and keeps nothing a restart would lose. Its life ends with its
+standard input: when the gateway is gone the pipe closes, whatever the render loop is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import logging
+import os
+import platform
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from head360 import protocol
+from head360.errors import Head360Error, ModelInvalid, NoDevice
+from head360.heads.base import Codes, Frame, Head, Pose
+from head360.protocol import Failure, Message, WireError
+from head360.rendering.cameras import Camera
+from head360.server import work
+
+log = logging.getLogger("head360.worker")
+
+POSES = 4  # a pose may hold a hundred megabytes of features
+HEADS = 4
+
+
+class Studio:
+    """Loaded heads and recent poses; turns tasks into answers."""
+
+    def __init__(self, device: str, factory: Callable[..., Head]) -> None:
+        self._device = device
+        self._factory = factory
+        self._takes_device = "device" in inspect.signature(factory).parameters
+        self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._poses: OrderedDict[tuple[work.HeadRef, bytes], Pose] = OrderedDict()
+
+    def perform(self, message: Message) -> tuple[Any, dict[str, Any]]:
+        """(answer body, its blobs).
+
+        Raises:
+            Head360Error: the task cannot be done; the text is for the user.
+        """
+        start = time.perf_counter()
+        task = message.body
+        head = self._head(task.head.path)
+        codes = head.codes(task.head.subject, task.head.style)
+        if isinstance(task, work.LoadTask):
+            return work.Loaded(codes.subject, codes.style, head.kind), {}
+        if isinstance(task, work.MeshTask):
+            mesh = head.mesh(codes)
+            blobs: dict[str, Any] = {
+                "vertices": _floats(mesh.vertices),
+                "faces": _ints(mesh.faces),
+                "uvs": _floats(mesh.uvs),
+                "face_uvs": _ints(mesh.face_uvs),
+                "deltas": _floats(mesh.deltas),
+                "parts": np.asarray(mesh.parts, np.uint8),
+            }
+            done = work.TaskDone(time.perf_counter() - start, list(mesh.part_names))
+            return done, blobs
+        pose = self._pose(head, task.head, codes, message.blobs["blendshapes"])
+        if isinstance(task, work.SurfaceTask):
+            surface = head.surface(pose, task.resolution)
+            blobs = {
+                "vertices": _floats(surface.vertices),
+                "faces": _ints(surface.faces),
+                "colours": _floats(surface.colours),
+                "normals": _floats(surface.normals),
+            }
+        else:
+            camera = Camera.from_flat25(message.blobs["camera"])
+            frame = head.render(pose, camera, task.width, task.height)
+            rgba = to_bytes(frame, task.width, task.height)
+            if task.png:
+                blobs = {"png": encode_png(rgba)}
+            else:
+                blobs = {"rgba": rgba, "depth": np.asarray(frame.depth, np.float32)}
+        return work.TaskDone(time.perf_counter() - start), blobs
+
+    def forget(self) -> None:
+        """Drop cached poses and heads, for instance to give memory back to the device."""
+        self._poses.clear()
+        self._heads.clear()
+
+    def _head(self, path: str) -> Head:
+        if path not in self._heads:
+            options = {"device": self._device} if self._takes_device else {}
+            self._heads[path] = self._factory(Path(path), **options)
+            while len(self._heads) > HEADS:
+                gone, _ = self._heads.popitem(last=False)
+                for key in [key for key in self._poses if key[0].path == gone]:
+                    del self._poses[key]
+        self._heads.move_to_end(path)
+        return self._heads[path]
+
+    def _pose(self, head: Head, ref: work.HeadRef, codes: Codes, weights: NDArray[Any]) -> Pose:
+        # Clamped, because rounding on the way may leave 1.0000001.
+        weights = np.clip(weights, 0.0, 1.0).astype(np.float32)
+        key = (ref, weights.tobytes())
+        if key not in self._poses:
+            self._poses[key] = head.pose(codes, weights)
+            while len(self._poses) > POSES:
+                self._poses.popitem(last=False)
+        self._poses.move_to_end(key)
+        return self._poses[key]
+
+
+def to_bytes(frame: Frame, width: int, height: int) -> NDArray[np.uint8]:
+    """(H, W, 4) uint8 of a rendered frame; colour space unchanged (sRGB, straight alpha).
+
+    Raises:
+        ModelInvalid: wrong size, or numbers that are not finite: such a frame is never delivered.
+    """
+    if frame.rgba.shape != (height, width, 4) or frame.depth.shape != (height, width):
+        raise ModelInvalid("The model rendered a picture of the wrong size: update the backend.")
+    if not np.isfinite(frame.rgba).all() or np.isnan(frame.depth).any():
+        raise WireError(
+            "The model produced numbers that are not finite: try other blendshapes, or install "
+            "the model again.",
+            "NUMERIC",
+        )
+    return (np.clip(frame.rgba, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def encode_png(rgba: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of an (H, W, 4) uint8 picture."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(rgba, "RGBA").save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _floats(array: Any) -> NDArray[np.float32]:
+    result = np.asarray(array, np.float32)
+    if not np.isfinite(result).all():
+        raise WireError("The model produced a mesh with numbers that are not finite.", "NUMERIC")
+    return result
+
+
+def _ints(array: Any) -> NDArray[np.int32]:
+    return np.asarray(array, np.int32)
+
+
+def choose_device(wanted: str, with_torch: bool = True) -> tuple[str, str, str]:
+    """(torch device, kind, name for people) for auto, cuda, mps or cpu.
+
+    Raises:
+        NoDevice: the device does not exist here.
+    """
+    processor = f"CPU ({platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
+    if not with_torch:
+        if wanted not in ("auto", "cpu"):
+            raise NoDevice(f"There is no {wanted} device here: use --device cpu.")
+        return "cpu", "cpu", processor
+    import torch
+
+    if wanted in ("auto", "cuda") and torch.cuda.is_available():
+        return "cuda", "cuda", torch.cuda.get_device_name(0)
+    if wanted in ("auto", "mps") and torch.backends.mps.is_available():
+        return "mps", "mps", "Apple GPU"
+    if wanted in ("auto", "cpu"):
+        return "cpu", "cpu", processor
+    raise NoDevice(f"There is no {wanted} device on this machine: use --device auto or cpu.")
+
+
+def _factory(name: str) -> Callable[..., Head]:
+    """``heads.load``, or the ``module:function`` that tests inject with ``--head-factory``."""
+    if name:
+        module, _, function = name.partition(":")
+        return getattr(importlib.import_module(module), function)
+    return importlib.import_module("head360.heads").load
+
+
+def _watch_stdin() -> None:
+    """Leave at once when the gateway is gone."""
+    with contextlib.suppress(OSError, ValueError):
+        while sys.stdin.buffer.read(4096):
+            pass
+    os._exit(0)
+
+
+def _answer(studio: Studio, message: Message) -> tuple[Any, dict[str, Any], bool]:
+    """(body, blobs, whether this process can go on) for one task."""
+    try:
+        return *studio.perform(message), True
+    except Head360Error as error:
+        return protocol.failure(error), {}, True
+    except Exception as error:
+        incident = secrets.token_hex(4)
+        log.exception("incident %s", incident)
+        kind = type(error).__name__
+        if kind == "OutOfMemoryError" or isinstance(error, MemoryError):
+            studio.forget()
+            _empty_cache()
+            text = "Not enough memory for this: choose a smaller size or resolution."
+            return Failure("RESOURCE_EXHAUSTED", text), {}, True
+        if kind == "AcceleratorError" or "CUDA error" in str(error):
+            # The CUDA context is poisoned for the rest of the process: only a new one helps.
+            text = "The graphics device reported an error; the render process restarts: try again."
+            return Failure("WORKER_LOST", text), {}, False
+        text = f"The backend failed unexpectedly ({kind}, incident {incident} in its log)."
+        return Failure("INTERNAL", text), {}, True
+
+
+def _empty_cache() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def main() -> int:
+    """Entry point of the process: configuration on the first line of standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the gateway's to handle
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", force=True
+    )
+    config = msgspec.json.decode(sys.stdin.buffer.readline(), type=work.Config)
+    threading.Thread(target=_watch_stdin, daemon=True).start()
+    context = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    socket.linger = 2000
+    socket.identity = config.identity.encode()
+    socket.maxmsgsize = protocol.MAX_FRAME
+    socket.curve_serverkey = config.server_public.encode()
+    socket.curve_publickey = config.public.encode()
+    socket.curve_secretkey = config.secret.encode()
+    socket.connect(config.endpoint)
+
+    def send(body: Any, re: str, blobs: dict[str, Any] | None = None) -> None:
+        frames = work.RESULTS.pack(body, id=f"r-{re}"[:64], re=re, blobs=blobs)
+        socket.send_multipart(frames, copy=False)
+
+    try:
+        device, kind, name = choose_device(config.device, with_torch=not config.factory)
+        studio = Studio(device, _factory(config.factory))
+    except ImportError as error:
+        log.exception("the backend is incomplete")
+        text = f'The backend is incomplete ({error}): pip install "head360[backend]".'
+        send(Failure("INTERNAL", text), "start")
+        context.destroy(linger=2000)
+        return 1
+    except Head360Error as error:
+        send(protocol.failure(error), "start")
+        context.destroy(linger=2000)
+        return error.exit_code
+    send(work.WorkerReady(name, kind), "start")
+    going = True
+    while going:
+        message = work.TASKS.unpack(socket.recv_multipart(copy=False))
+        body, blobs, going = _answer(studio, message)
+        try:
+            send(body, message.id, blobs)
+        except WireError as error:
+            send(protocol.failure(error), message.id)
+    context.destroy(linger=2000)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
