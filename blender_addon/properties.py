@@ -12,6 +12,8 @@ from bpy.props import (
     StringProperty,
 )
 
+from . import compat
+
 OWN_STYLE = "__own__"
 BALD = "__bald__"
 # Blender does not keep the strings of dynamic enum items alive: we must.
@@ -69,6 +71,7 @@ class HEAD360_PG_scene(bpy.types.PropertyGroup):
         description="Folder for rendered frames",
         default="//head360/",
         subtype="DIR_PATH",
+        options=compat.RELATIVE_PATH,
     )
     surface_resolution: IntProperty(
         name="Resolution",

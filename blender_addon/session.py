@@ -47,6 +47,7 @@ class Session:
         client: ``head360.client.Client`` while connected, else None.
         backend: the process that this session started, else None.
         flows: work under way.
+        models: what the backend has; the list in the window manager is a copy for drawing.
         log_path: of the last backend that was started here.
     """
 
@@ -56,6 +57,7 @@ class Session:
         self.client: Any = None
         self.backend: Any = None
         self.flows: list[Flow] = []
+        self.models: list[Any] = []
         self.log_path: Path | None = None
         self._checked = 0.0
 
@@ -140,6 +142,7 @@ class Session:
     def models_steps(self) -> Steps:
         """Flow: ask which models there are and fill the list."""
         infos = yield self.connected().submit_models(thumbnails=False)
+        self.models = infos
         properties.fill_models(bpy.context.window_manager.head360, infos)
         return infos
 
@@ -291,6 +294,7 @@ def _after_load(*_args: Any) -> None:
     # A new file: nothing that waits may write into it.
     for flow in session.flows:
         flow.cancel()
+    properties.fill_models(bpy.context.window_manager.head360, session.models)
     ensure_timer()
 
 

@@ -116,7 +116,7 @@ def _in_blender(blender: Path, job: dict[str, Any], timeout: float) -> dict[str,
         environment = {
             **os.environ,
             "BLENDER_USER_RESOURCES": str(Path(scratch) / "blender"),
-            "HEAD360_BACKEND_PYTHON": sys.executable,
+            "HEAD360_BACKEND_PYTHON": os.environ.get("HEAD360_BACKEND_PYTHON") or sys.executable,
             "HEAD360_RUNTIME_DIR": str(runtime),
         }
         arguments = [json.dumps({**job, "report": str(report)})]
