@@ -66,6 +66,13 @@ class Errors:
         return MM * float(np.sqrt(self.largest))
 
 
+def _measured_vertices(ict: IctModel) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids of the part ``face`` and of everything else that is visible."""
+    face = ict.part_vertices("face")
+    visible = np.unique(ict.triangles[~ict.triangle_hidden])
+    return face, np.setdiff1d(visible, face).astype(np.int64)
+
+
 def decompose(
     population: Population, ict: IctModel
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -76,9 +83,7 @@ def decompose(
         face-only optimum's factors (100, RANK).
     """
     kept = population.kept
-    face = ict.part_vertices("face")
-    shipped = np.unique(ict.triangles[~ict.triangle_hidden])
-    rest = np.setdiff1d(shipped, face)
+    face, rest = _measured_vertices(ict)
     face_gram = gram(population.slices(face))
     rest_gram = gram(population.slices(rest))
     whole = face_gram + REST_WEIGHT * rest_gram
@@ -92,21 +97,26 @@ def decompose(
 
 def measure_full(
     population: Population,
-    face: NDArray[np.integer],
+    ict: IctModel,
     factors: Array,
     coefficients: Array,
     optimum: Array,
 ) -> dict[str, float]:
-    """Errors of the full-resolution decomposition on the face."""
+    """Errors of the full-resolution decomposition on the face, and on what else ships."""
     kept = population.kept
+    face, rest = _measured_vertices(ict)
     combine = (coefficients @ factors.T).astype(np.float32)
     best = (optimum @ optimum.T).astype(np.float32)
-    own, other, ideal = Errors(), Errors(), Errors()
+    own, other, ideal, elsewhere, elsewhere_out = (Errors() for _ in range(5))
     for x in population.slices(face):
         residual = (x - combine @ x[:kept]).reshape(len(x), -1, 3)
         own.add(residual[:kept])
         other.add(residual[kept:])
         ideal.add((x[:kept] - best @ x[:kept]).reshape(kept, -1, 3))
+    for x in population.slices(rest):
+        residual = (x - combine @ x[:kept]).reshape(len(x), -1, 3)
+        elsewhere.add(residual[:kept])
+        elsewhere_out.add(residual[kept:])
     return {
         "rms_mm": own.rms_mm,
         "max_mm": own.max_mm,
@@ -114,6 +124,8 @@ def measure_full(
         "heldout_max_mm": other.max_mm,
         "optimum_rms_mm": ideal.rms_mm,
         "optimum_max_mm": ideal.max_mm,
+        "rest_rms_mm": elsewhere.rms_mm,
+        "rest_heldout_rms_mm": elsewhere_out.rms_mm,
     }
 
 
@@ -206,7 +218,7 @@ def build(
     progress("decomposing the identity mode")
     factors, coefficients, optimum = decompose(population, ict)
     figures: dict[str, Any] = dict(
-        measure_full(population, ict.part_vertices("face"), factors, coefficients, optimum)
+        measure_full(population, ict, factors, coefficients, optimum)
     )
     progress("reducing the topology")
     _, topology = reduce_topology(ict)

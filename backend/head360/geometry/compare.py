@@ -25,6 +25,12 @@ STRIDE = 16
 
 
 def _peak_bytes() -> int:
+    # Linux carries ru_maxrss over from the parent through fork and exec; VmHWM starts afresh.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

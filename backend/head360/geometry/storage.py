@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from head360.errors import ModelInvalid
-from head360.files import atomic_path
+from head360.files import write_bytes
 from head360.geometry.ict import LICENCE
 from head360.geometry.topology import Topology
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 STEP = 2e-5  # metres: largest rounding error that 8 bits may cause at full coefficient
-FRAME_STEP = 1e-3  # the same for J, which is about 1
+FRAME_STEP = 3e-3  # the same for the basis of J; coefficients shrink it about tenfold
 SILENT = 5e-6  # metres: a delta shorter than this is stored as zero
 
 Arrays = dict[str, NDArray[Any]]
@@ -88,9 +88,12 @@ def write_model(model: BilinearModel, path: Path) -> Path:
     size = model.shape_size
     # A coefficient of shape_factors is at most about 0.5; divide the tolerance by the largest.
     reach = np.abs(model.shape_factors).max(axis=0).astype(np.float64)
+    moving = np.abs(model.frame_basis).max(axis=1) > 0
     groups: dict[str, Arrays] = {
         "neutral": quantise(model.neutral_core.reshape(size, -1), STEP / reach),
-        "frames": quantise(model.frame_basis.T, np.full(model.frame_basis.shape[1], FRAME_STEP)),
+        "frames": quantise(
+            model.frame_basis[moving].T, np.full(model.frame_basis.shape[1], FRAME_STEP)
+        ),
         "deltas": _pack_deltas(model.generic_deltas),
     }
     tensors: Arrays = {
@@ -98,6 +101,7 @@ def write_model(model: BilinearModel, path: Path) -> Path:
         arrays.items()
     }
     tensors |= {
+        "moving": np.packbits(moving),
         "frame_core": model.frame_core,
         "eye_core": model.eye_core,
         "shape_factors": model.shape_factors,
@@ -117,13 +121,10 @@ def write_model(model: BilinearModel, path: Path) -> Path:
         "licence": LICENCE,
         "part_names": list(t.part_names),
     }
-    with atomic_path(path) as temporary:
-        save_file(
-            {name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())},
-            temporary,
-            metadata={"head360": json.dumps(note, sort_keys=True)},
-        )
-    return path
+    contiguous = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    return write_bytes(
+        path, save(contiguous, metadata={"head360": json.dumps(note, sort_keys=True)})
+    )
 
 
 def read_model(path: Path) -> BilinearModel:
@@ -175,10 +176,14 @@ def _assemble(tensors: Arrays, note: dict[str, Any]) -> BilinearModel:
     neutral = restore(group("neutral"))
     if topology.faces.max() >= count or topology.face_uvs.max() >= len(topology.uvs):
         raise ValueError("a triangle names a vertex that does not exist")
+    frames = restore(group("frames"))
+    moving = np.unpackbits(tensors["moving"], count=count).astype(bool)
+    basis = np.zeros((count, len(frames)), dtype=np.float32)
+    basis[moving] = frames.T
     model = BilinearModel(
         topology=topology,
         neutral_core=neutral.reshape(len(neutral), count, 3),
-        frame_basis=np.ascontiguousarray(restore(group("frames")).T),
+        frame_basis=basis,
         frame_core=tensors["frame_core"],
         generic_deltas=_unpack_deltas(group("deltas"), count),
         eye_core=tensors["eye_core"],
@@ -186,6 +191,8 @@ def _assemble(tensors: Arrays, note: dict[str, Any]) -> BilinearModel:
         identity_coefficients=tensors["identity_coefficients"].astype(np.float32),
         metadata=note,
     )
-    if model.frame_basis.shape[0] != count or model.shape_factors.shape[1] != len(neutral):
+    if model.frame_core.shape[:2] != (len(frames), len(neutral)) or (
+        model.shape_factors.shape[1] != len(neutral)
+    ):
         raise ValueError("its arrays do not fit together")
     return model
