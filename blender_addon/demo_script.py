@@ -179,7 +179,7 @@ def check_file(path: Path, head: str, camera: str) -> None:
 
 def main() -> int:
     """Run the job given as JSON; leave the report; 0 or the exit code of what went wrong."""
-    from head360.errors import BadInput, Head360Error
+    from head360.errors import Head360Error
 
     job = json.loads(sys.argv[-1])
     try:
@@ -188,7 +188,10 @@ def main() -> int:
         traceback.print_exc(file=sys.stderr)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         sentence = (lines or [type(error).__name__])[-1].removeprefix("Error: ")
-        code = error.exit_code if isinstance(error, Head360Error) else BadInput.exit_code
+        from blender_addon.session import session
+
+        cause = session.last_error or error  # a RuntimeError of bpy.ops has lost its kind
+        code = cause.exit_code if isinstance(cause, Head360Error) else Head360Error.exit_code
         report = {"error": sentence, "exit_code": code}
     Path(job["report"]).write_text(json.dumps(report), encoding="utf-8")
     return code

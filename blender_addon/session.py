@@ -44,6 +44,7 @@ class Session:
     Attributes:
         state: of the connection.
         message: the last problem, for the panel; empty when all is well.
+        last_error: what an operator reported last; scripts see only its text otherwise.
         client: ``head360.client.Client`` while connected, else None.
         backend: the process that this session started, else None.
         flows: work under way.
@@ -54,6 +55,7 @@ class Session:
     def __init__(self) -> None:
         self.state = State.STOPPED
         self.message = ""
+        self.last_error: BaseException | None = None
         self.client: Any = None
         self.backend: Any = None
         self.flows: list[Flow] = []

@@ -19,6 +19,7 @@ _TICK = 0.05
 
 def report_error(operator: Any, error: BaseException) -> set[str]:
     """Say it in one sentence in the status bar, the panel and the log; always CANCELLED."""
+    session.last_error = error
     if isinstance(error, Cancelled):
         operator.report({"WARNING"}, str(error))
     elif isinstance(error, Head360Error):

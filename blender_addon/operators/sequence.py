@@ -40,10 +40,6 @@ def frame_steps(target, head, layer):
 
     collected = []
     numbers = range(target.frame_start, target.frame_end + 1, max(target.frame_step, 1))
-    if not len(numbers):
-        raise BadInput("The scene's frame range is empty: set its end behind its start.")
-    if numbers[0] < 0:
-        raise BadInput("The frame range begins before frame 0: move it, picture names count up.")
     with scene.kept_frame(target):
         pause = time.perf_counter() + _SLICE
         for number in numbers:

@@ -1,0 +1,89 @@
+"""``head360 demo`` leaves what it promises, with the fake head and with the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STARTER = REPOSITORY / "backend/head360/data/models/starter/manifest.json"
+
+
+def _demo(out: Path, *arguments: str, **environment: str):
+    command = [str(REPOSITORY / ".venv/bin/python"), "-m", "head360", "demo", "--json"]
+    return subprocess.run(
+        [*command, "--out", str(out), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def _check(done, frames: int, size: int) -> dict:
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    out = Path(result["out"])
+    assert len(list((out / "frames").glob("*.png"))) == frames
+    pictures = [np.asarray(Image.open(path)) for path in result["frames"]]
+    assert all(picture.shape == (size, size, 4) for picture in pictures)
+    assert all((picture[..., 3] > 127).mean() > 0.1 for picture in pictures)
+    assert np.abs(pictures[0].astype(int) - pictures[-1]).mean() > 0.2
+    animation = Image.open(result["animation"])
+    assert animation.n_frames == frames
+    assert Image.open(result["sheet"]).width == min(frames, 6) * size
+    assert Path(result["mesh"]).read_bytes()[:4] == b"glTF"
+    assert not list(out.glob(".*"))
+    return result
+
+
+def test_demo_with_the_fake_head(backend_environment, tmp_path):
+    environment = {k: v for k, v in backend_environment.items() if k != "HEAD360_RUNTIME_DIR"}
+    done = _demo(
+        tmp_path / "demo", "--frames", "5", "--size", "64", "--model", "fake", **environment
+    )
+    result = _check(done, 5, 64)
+    _open(Path(result["blend"]), result["head"])
+
+
+def _open(blend: Path, head: str) -> None:
+    import bpy
+
+    bpy.ops.wm.open_mainfile(filepath=str(blend))
+    assert len(bpy.data.objects[head].data.shape_keys.key_blocks) == 53
+    slot = bpy.context.scene.camera.data.background_images[0]
+    assert slot.image.filepath.startswith("//frames")
+    assert Path(bpy.path.abspath(slot.image.filepath)).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--blender", "/nowhere/blender"), 2, "no Blender"),
+        (("--take", "/nowhere/take.csv"), 2, "Cannot read the take"),
+        (("--frames", "0"), 2, "Choose 1 to 1000"),
+        (("--model", "nobody"), 3, "no model"),
+    ],
+)
+def test_bad_input(backend_environment, tmp_path, arguments, code, words):
+    environment = {k: v for k, v in backend_environment.items() if k != "HEAD360_RUNTIME_DIR"}
+    done = _demo(tmp_path / "demo", *arguments, **environment)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert json.loads(done.stdout)["error"]
+    assert not list((tmp_path / "demo").glob("*.*")) if (tmp_path / "demo").exists() else True
+
+
+@pytest.mark.slow
+def test_demo_with_the_real_head(tmp_path):
+    if not STARTER.is_file():
+        pytest.skip("the starter model is not built yet (head360/data/models/starter)")
+    result = _check(_demo(tmp_path / "demo", "--frames", "3", "--size", "128"), 3, 128)
+    assert result["vertices"] > 5000
