@@ -226,9 +226,7 @@ def _swap_sides(weights: Floats) -> None:
         weights[:, pair] = weights[:, pair[::-1]]
 
 
-def _decide_sides(
-    sides: Sides, columns: dict[str, int], weights: Floats, notes: list[str]
-) -> None:
+def _decide_sides(sides: Sides, columns: dict[str, int], weights: Floats, notes: list[str]) -> None:
     """Exchange the jaw and mouth pairs in place where needed, and say so."""
     reversed_header = all(
         columns[right.lower()] + 1 == columns[left.lower()] for left, right in _PAIRS
