@@ -267,7 +267,11 @@ def read_take(path: Path | str, *, sides: Sides = "auto", base: int | None = Non
     numbers = [number for number, _ in rows]
     positions = [columns[name.lower()] for name in NAMES]
     head_positions = [columns[key] for key in _HEAD if key in columns]
-    whole, frames, values, head, lost = [], [], [], [], 0
+    whole: list[float] = []
+    frames: list[float] = []
+    values: list[list[float]] = []
+    head: list[list[float]] = []
+    lost = 0
     for number, row in rows:
         time = _parse_timecode(path, number, row, columns["timecode"])
         whole.append(time[0])
