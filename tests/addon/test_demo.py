@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ STARTER = REPOSITORY / "backend/head360/data/models/starter/manifest.json"
 
 def _demo(out: Path, *arguments: str, **environment: str):
     command = [str(REPOSITORY / ".venv/bin/python"), "-m", "head360", "demo", "--json"]
+    if "--blender" not in arguments:
+        command += ["--blender", sys.executable]  # files of a newer Blender would not open here
     return subprocess.run(
         [*command, "--out", str(out), *arguments],
         env={**os.environ, **environment},
