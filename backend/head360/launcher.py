@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 from head360 import connection, files
-from head360.errors import BadInput, TryAgain
+from head360.errors import BadInput, Head360Error, ModelInvalid, NoDevice, TryAgain
 
 MAX_LOG = 2 << 20  # an older log beyond this size is moved to <name>.1 at start
 
@@ -52,6 +52,15 @@ class Poll:
     @property
     def ready(self) -> bool:
         return self.state is State.READY
+
+    def error(self) -> Head360Error | None:
+        """Why a crashed backend ended, in its own last words; None while nothing is wrong."""
+        if self.state is not State.CRASHED:
+            return None
+        said = [line.removeprefix("head360: ") for line in self.log if line.startswith("head360: ")]
+        text = said[-1] if said else f"The backend stopped ({self.exit_code}): see its log."
+        kinds = {kind.exit_code: kind for kind in (BadInput, ModelInvalid, NoDevice)}
+        return kinds.get(self.exit_code or 0, TryAgain)(text)
 
 
 class LocalBackend:
@@ -150,15 +159,17 @@ class LocalBackend:
         """Block until the backend listens; for the command line, never for a user interface.
 
         Raises:
-            TryAgain: it crashed (with its last words) or is not ready in time.
+            TryAgain: it ended or is not ready in time.
+            NoDevice, BadInput, ModelInvalid: it ended for that reason (its last words).
         """
         while True:
             seen = self.poll()
             if seen.ready:
                 return self.connection_file
+            if (error := seen.error()) is not None:
+                raise error
             if seen.state is not State.STARTING or seen.seconds > timeout:
-                last = seen.log[-1] if seen.log else f"see {self.log_path}"
-                raise TryAgain(f"The backend did not start: {last}")
+                raise TryAgain(f"The backend is not ready yet: see {self.log_path}.")
             time.sleep(0.05)
 
     def log_tail(self, lines: int = 20) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ def register(commands: Any) -> None:
     parent.add_argument("--parent-pid", type=int, metavar="PID", help="leave with this process")
     serve.add_argument("--idle-exit", type=float, metavar="S", help="leave after S idle seconds")
     serve.add_argument("--boot-id", help=argparse.SUPPRESS)
-    serve.add_argument("--head-factory", default="", help=argparse.SUPPRESS)  # tests only
+    # Tests only: replaces ``heads.load`` by ``module:function``.
+    serve.add_argument(
+        "--head-factory",
+        default=os.environ.get("HEAD360_HEAD_FACTORY", ""),
+        help=argparse.SUPPRESS,
+    )
     serve.set_defaults(run=_serve)
 
     status = commands.add_parser("status", help="show the running backends of this user")
