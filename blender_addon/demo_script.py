@@ -6,6 +6,7 @@ it one JSON argument. It leaves a JSON report: what was made, or one sentence wh
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -104,7 +105,14 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
     """Everything the demo shows; returns the report."""
     import blender_addon
     from blender_addon.session import session
+    from head360.errors import BadInput
 
+    missing = [name for name in ("zmq", "msgspec") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadInput(
+            f"The Python of this Blender lacks {' and '.join(missing)}: run `make setup` and let "
+            "the demo use the bpy module, or install them there."
+        )
     out = Path(job["out"])
     blender_addon.register()
     try:

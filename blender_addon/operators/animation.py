@@ -104,7 +104,8 @@ class HEAD360_OT_import_take(bpy.types.Operator, ImportHelper):
             context.scene.frame_start = int(np.floor(frames[0]))
             context.scene.frame_end = int(np.ceil(frames[-1]))
         # The current frame must show the take at once, also without an animated frame change.
-        context.scene.frame_set(context.scene.frame_current)
+        current = context.scene
+        current.frame_set(current.frame_current, subframe=current.frame_subframe)
         for note in take.notes:
             self.report({"INFO"}, note)
         driven = rig.driven_shapes(head)

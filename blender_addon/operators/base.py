@@ -22,6 +22,8 @@ def report_error(operator: Any, error: BaseException) -> set[str]:
     session.last_error = error
     if isinstance(error, Cancelled):
         operator.report({"WARNING"}, str(error))
+    elif isinstance(error, ReferenceError):  # undo or delete while it was under way
+        operator.report({"ERROR"}, "The head or the scene changed meanwhile: start again.")
     elif isinstance(error, Head360Error):
         session.message = str(error)
         operator.report({"ERROR"}, str(error))

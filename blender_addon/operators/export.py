@@ -20,7 +20,7 @@ class HEAD360_OT_extract_surface(FlowOperator, bpy.types.Operator):
     bl_idname = "head360.extract_surface"
     bl_label = "Extract Surface"
     bl_description = "Add the neural surface, hair included, as a mesh with vertex colours"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}  # no REGISTER: the redo panel would run it synchronously
 
     resolution: IntProperty(
         name="Resolution",

@@ -17,7 +17,7 @@ class HEAD360_OT_create_head(FlowOperator, bpy.types.Operator):
     bl_idname = "head360.create_head"
     bl_label = "Create Head"
     bl_description = "Add a head with the 52 ARKit shape keys at the 3D cursor"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}  # no REGISTER: the redo panel would run it synchronously
 
     model: StringProperty(
         name="Model",

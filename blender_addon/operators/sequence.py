@@ -59,7 +59,7 @@ class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
     bl_idname = "head360.render_sequence"
     bl_label = "Render Sequence"
     bl_description = "Render the frame range of the active head into PNG files and show them"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"UNDO"}  # no REGISTER: the redo panel would run it synchronously
 
     directory: StringProperty(
         name="Output",
@@ -92,6 +92,7 @@ class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
         from head360.client import SequenceWriter, parameters_hash
 
         width, height = scene.render_size(target)
+        where = (target.name, target.camera.name)  # names: pointers do not survive an undo
         settings = head.head360
         style = None if settings.is_bald else settings.style
         info = yield from session.head_steps(settings.model, settings.subject or None, style)
@@ -104,15 +105,17 @@ class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
         if missing:
             job = session.connected().render_sequence(info.head_id, missing, width, height)
             yield job, lambda event: writer.write(event.number, event.png, hashes[event.number])
-        return [frame.number for frame in frames], [writer.path(frame.number) for frame in frames]
+        numbers = [frame.number for frame in frames]
+        return where, numbers, [writer.path(number) for number in numbers]
 
     def finish(self, context, result):
-        numbers, paths = result
-        if self.load:
-            target = context.scene
+        (scene_name, camera_name), numbers, paths = result
+        target = bpy.data.scenes.get(scene_name)
+        camera = target.objects.get(camera_name) if target is not None else None
+        if self.load and camera is not None:
             image = scene.load_sequence(paths, numbers[0], f"{paths[0].parent.name} frames")
             scene.show_behind_camera(
-                target.camera, image, numbers[0], numbers[-1] - numbers[0] + 1, numbers[0] - 1
+                camera, image, numbers[0], numbers[-1] - numbers[0] + 1, numbers[0] - 1
             )
         self.report({"INFO"}, f"{len(paths)} frames in {paths[0].parent}")
 

@@ -119,3 +119,18 @@ def test_installs_in_a_fresh_blender(built, backend_environment, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_failed_backend_installation_leaves_nothing(tmp_path):
+    script = REPOSITORY / "blender_addon" / "install_backend.py"
+    folder = tmp_path / "backend"
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), str(tmp_path / "missing.whl")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "missing.whl" in done.stdout + done.stderr
+    assert not folder.exists()
