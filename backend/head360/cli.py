@@ -6,7 +6,9 @@ import argparse
 import importlib
 import importlib.util
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import head360
@@ -55,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see ``head360.errors``)."""
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)  # commands may set their own
     try:
         arguments = build_parser().parse_args(words)
         logging.basicConfig(
@@ -73,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         sentence = f"This command needs {error.name}, which is not installed: {_INSTALL}."
         return _report("INPUT_INVALID", sentence, BadInput.exit_code, as_json)
+
+
+def _terminated(number: int, _: object) -> None:
+    """SIGTERM unwinds the stack, so that temporary folders and child processes are cleaned up."""
+    raise SystemExit(128 + number)
 
 
 def _report(code: str, sentence: str, exit_code: int, as_json: bool) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from head360.errors import BadInput, TryAgain
+from head360.errors import BadInput, Head360Error, TryAgain
 
 PREFIX = "connection-"
 _OWN_NAMES = (PREFIX, f".{PREFIX}", "backend.log", ".probe.")
@@ -124,9 +124,45 @@ def read(path: Path | str) -> Connection:
 
 
 def find(folder: Path) -> list[Path]:
-    """Connection files in ``folder``, newest first."""
+    """Connection files in ``folder`` whose server may still run, newest first."""
     try:
         files = [(path.stat().st_mtime, path) for path in folder.glob(f"{PREFIX}*.json")]
     except OSError:
         return []
-    return [path for _, path in sorted(files, reverse=True)]
+    return [path for _, path in sorted(files, reverse=True) if not _is_stale(path)]
+
+
+def sweep(folder: Path) -> None:
+    """Remove the files of servers that were killed without a chance to do it themselves."""
+    for path in folder.glob(f"{PREFIX}*.json"):
+        if _is_stale(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        return not process_exists(read(path).pid)
+    except Head360Error:
+        return False  # whose it is cannot be told: leave it, and let the reader say why
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process with this id runs. On Windows signal 0 would hit it, so it is opened."""
+    if sys.platform == "win32":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        handle = kernel.OpenProcess(0x00100000, False, pid)  # SYNCHRONIZE
+        if not handle:
+            return False
+        try:
+            return kernel.WaitForSingleObject(handle, 0) == 0x102  # WAIT_TIMEOUT: still running
+        finally:
+            kernel.CloseHandle(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

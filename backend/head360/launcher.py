@@ -58,7 +58,8 @@ class Poll:
         if self.state is not State.CRASHED:
             return None
         said = [line.removeprefix("head360: ") for line in self.log if line.startswith("head360: ")]
-        text = said[-1] if said else f"The backend stopped ({self.exit_code}): see its log."
+        last = said or [f"The backend stopped: {line[:300]}" for line in self.log]
+        text = last[-1] if last else f"The backend stopped (code {self.exit_code}) without a word."
         kinds = {kind.exit_code: kind for kind in (BadInput, ModelInvalid, NoDevice)}
         return kinds.get(self.exit_code or 0, TryAgain)(text)
 

@@ -243,6 +243,37 @@ def test_term_and_shutdown_leave_cleanly(tmp_path: Path, models_dir: Path) -> No
     assert list(tmp_path.glob("connection-*")) == []
 
 
+def test_the_backend_leaves_with_a_parent_named_by_id(tmp_path: Path, models_dir: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    words = ["--runtime-dir", tmp_path, "--models", models_dir, "--head-factory", FACTORY]
+    words += ["--device", "cpu", "--parent-pid", str(parent.pid)]
+    backend = subprocess.Popen(
+        [sys.executable, "-m", "head360", "serve", *map(str, words)], env={**os.environ, **ENV}
+    )
+    try:
+        until(lambda: bool(connection.find(tmp_path)), 20)
+        parent.kill()
+        parent.wait(5)
+        assert backend.wait(8) == 0
+    finally:
+        backend.kill()
+    assert connection.find(tmp_path) == []
+
+
+def test_files_of_killed_servers_are_swept(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait(10)
+    pair = KeyPair.new()
+    fields = ("tcp://127.0.0.1:1", pair.public, pair.public, pair.secret)
+    tmp_path.chmod(0o700)
+    gone = connection.write(tmp_path, connection.Connection(*fields, dead.pid, "gone", "0"))
+    here = connection.write(tmp_path, connection.Connection(*fields, os.getpid(), "here", "0"))
+    assert connection.find(tmp_path) == [here]
+    connection.sweep(tmp_path)
+    assert not gone.exists()
+    assert here.exists()
+
+
 def test_idle_backends_leave(tmp_path: Path, models_dir: Path) -> None:
     backend = start(tmp_path, models_dir, "--idle-exit", "0.5")
     until(lambda: backend.poll().exit_code == 0, 15)

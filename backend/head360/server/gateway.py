@@ -11,7 +11,6 @@ import os
 import secrets
 import signal
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -110,6 +109,7 @@ class Gateway:
         options = self._options
         folder = connection.prepare_runtime_dir(options.runtime_dir)
         endpoint = check_bind(options.bind)
+        connection.sweep(folder)
         self._install_signals()
         self._watch_parent()
         context: zmq.Context[Any] = zmq.Context()
@@ -507,30 +507,8 @@ def wait_for_pipe(descriptor: int) -> None:
 
 def wait_for_process(pid: int) -> None:
     """Return when the process has ended (looked at twice a second)."""
-    while process_exists(pid):
+    while connection.process_exists(pid):
         time.sleep(0.5)
-
-
-def process_exists(pid: int) -> bool:
-    """Whether a process with this id runs. On Windows signal 0 would hit it, so it is opened."""
-    if sys.platform == "win32":
-        import ctypes
-
-        kernel = ctypes.windll.kernel32
-        handle = kernel.OpenProcess(0x00100000, False, pid)  # SYNCHRONIZE
-        if not handle:
-            return False
-        try:
-            return kernel.WaitForSingleObject(handle, 0) == 0x102  # WAIT_TIMEOUT: still running
-        finally:
-            kernel.CloseHandle(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _cap_log() -> None:
