@@ -187,7 +187,9 @@ class Session:
     def begin(self, title: str, steps: Steps) -> Flow:
         """Start a flow that the timer drives."""
         flow = Flow(title, steps)
-        self.flows.append(flow)
+        flow.advance()  # at once, so that what is wrong from the start is known at once
+        if not flow.finished:
+            self.flows.append(flow)
         ensure_timer()
         return flow
 
