@@ -292,7 +292,7 @@ def test_a_worker_that_never_starts_is_reported(tmp_path: Path, models_dir: Path
 
 @pytest.mark.parametrize("bind", ["tcp://0.0.0.0:0", "tcp://[::]:1", "ipc:///x", "tcp://h:x", ""])
 def test_other_addresses_are_refused(bind: str) -> None:
-    from head360.server.gateway import check_bind
+    from head360.server.surroundings import check_bind
 
     with pytest.raises(BadInput):
         check_bind(bind)

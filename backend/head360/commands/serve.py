@@ -62,7 +62,8 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from head360.server.gateway import Gateway, Options
+    from head360.server.gateway import Gateway
+    from head360.server.surroundings import Options
 
     options: dict[str, Any] = {
         "runtime_dir": arguments.runtime_dir or connection.default_runtime_dir(),

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
-import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
@@ -30,6 +25,7 @@ from head360.server.auth import Doorman, KeyPair
 from head360.server.heads_table import HeadsTable
 from head360.server.jobs import Client, Job, Queue
 from head360.server.lane import Lane, last_endpoint
+from head360.server.surroundings import Options, cap_log, check_bind, watch_parent
 
 log = logging.getLogger(__name__)
 
@@ -38,52 +34,7 @@ FORGET_AFTER = 120.0  # seconds without a word (clients ping every second)
 CANCEL_GRACE = 10.0  # a cancelled task that has not ended by then costs the worker its life
 TASK_LIMIT = 900.0  # one frame on a slow CPU; beyond this the worker counts as hung
 SURFACE_LIMIT = 3600.0
-MAX_LOG = 8 << 20
 _DOMAIN = "clients"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``head360 serve`` was asked for.
-
-    Attributes:
-        bind: ``tcp://127.0.0.1:PORT``; port 0 picks a free one.
-        parent_pipe: file descriptor whose end of file means that the parent is gone.
-        parent_pid: the same by process id, for parents that cannot pass a pipe.
-        idle_exit: leave after so many seconds without a client or a job.
-        factory: ``module:function`` that replaces ``heads.load`` in tests.
-    """
-
-    runtime_dir: Path
-    bind: str = "tcp://127.0.0.1:0"
-    models: Sequence[Path] = ()
-    device: str = "auto"
-    boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
-    parent_pipe: int | None = None
-    parent_pid: int | None = None
-    idle_exit: float | None = None
-    factory: str = ""
-
-
-def check_bind(bind: str) -> str:
-    """The endpoint to bind, normalised for ZeroMQ.
-
-    Raises:
-        BadInput: not TCP, or an address other machines could reach.
-    """
-    try:
-        parts = urlsplit(bind)
-        host, port = parts.hostname, parts.port or 0
-    except ValueError:
-        host, port = None, 0
-    if host is None or parts.scheme != "tcp":
-        raise BadInput(f'"{bind}" is not an address: write it like tcp://127.0.0.1:0.')
-    if host not in ("127.0.0.1", "localhost"):
-        raise BadInput(
-            f"The backend listens on this machine only, not on {host}: use tcp://127.0.0.1:0, and "
-            "an SSH tunnel to reach it from elsewhere."
-        )
-    return f"tcp://127.0.0.1:{port or '*'}"
 
 
 class Gateway:
@@ -111,7 +62,7 @@ class Gateway:
         endpoint = check_bind(options.bind)
         connection.sweep(folder)
         self._install_signals()
-        self._watch_parent()
+        watch_parent(options, self.stop)
         context: zmq.Context[Any] = zmq.Context()
         lane: Lane | None = None
         file: Path | None = None
@@ -187,18 +138,6 @@ class Gateway:
             if number is not None:
                 signal.signal(number, lambda number, _: self.stop(signal.Signals(number).name))
 
-    def _watch_parent(self) -> None:
-        for value, watch in (
-            (self._options.parent_pipe, wait_for_pipe),
-            (self._options.parent_pid, wait_for_process),
-        ):
-            if value is not None:
-                threading.Thread(target=self._until_gone, args=(watch, value), daemon=True).start()
-
-    def _until_gone(self, watch: Callable[[int], None], value: int) -> None:
-        watch(value)
-        self.stop("the parent process is gone")
-
     # --- the loop -----------------------------------------------------------------------------
 
     def _turn(self) -> None:
@@ -239,7 +178,7 @@ class Gateway:
         idle = self._options.idle_exit
         if idle is not None and now - self._active > idle:
             self.stop(f"nobody was here for {idle:.0f} s")
-        _cap_log()
+        cap_log()
 
     def _pump(self) -> None:
         """Give the worker its next task."""
@@ -494,28 +433,3 @@ class Gateway:
             if job is self._running:
                 job.stopping = "its client has gone"
         client.jobs.clear()
-
-
-def wait_for_pipe(descriptor: int) -> None:
-    """Return when the other end of the pipe is closed."""
-    try:
-        while os.read(descriptor, 4096):
-            pass
-    except OSError as error:
-        log.warning("the parent's pipe cannot be read: %s", error)
-
-
-def wait_for_process(pid: int) -> None:
-    """Return when the process has ended (looked at twice a second)."""
-    while connection.process_exists(pid):
-        time.sleep(0.5)
-
-
-def _cap_log() -> None:
-    """Keep a log file that is our standard error from growing without end."""
-    try:
-        info = os.fstat(2)
-        if stat.S_ISREG(info.st_mode) and info.st_size > MAX_LOG:
-            os.ftruncate(2, 0)  # opened for appending by the launcher, so writing goes on at 0
-    except OSError:
-        return

@@ -1,0 +1,226 @@
+"""The bodies of all messages: requests, answers, and the limits a server announces."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one server accepts; sent in ``Welcome`` so that a client can check first."""
+
+    width: int = 4096
+    height: int = 4096
+    sequence_frames: int = 20_000
+    resolution: int = 512
+    in_flight: int = 64
+    window: int = 16  # finished frames of a sequence that may wait unacknowledged
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, tag="hello"):
+    client: str = ""
+
+
+class Ping(msgspec.Struct, tag="ping"):
+    pass
+
+
+class GetStatus(msgspec.Struct, tag="status"):
+    pass
+
+
+class ListModels(msgspec.Struct, tag="models.list"):
+    thumbnails: bool = True
+
+
+class CreateHead(msgspec.Struct, tag="head.create"):
+    """``subject`` None: the first one. ``style`` "": the subject's own hair, None: bald."""
+
+    model: str
+    subject: str | None = None
+    style: str | None = ""
+
+
+class GetMesh(msgspec.Struct, tag="head.mesh"):
+    head: str
+
+
+class RenderFrame(msgspec.Struct, tag="render.frame"):
+    """Blobs: ``blendshapes`` f32 (52,), ``camera`` f64 (25,) = cam2world 16 + intrinsics 9.
+
+    ``view``: requests of one client with the same non-empty view replace each other while they
+    wait (the older one is answered ``Stopped``), so a viewport always gets its newest state.
+    """
+
+    head: str
+    width: int
+    height: int
+    view: str = ""
+
+
+class RenderSequence(msgspec.Struct, tag="render.sequence"):
+    """Blobs: ``numbers`` i32 (F,), ``blendshapes`` f32 (F, 52), ``cameras`` f64 (F, 25)."""
+
+    head: str
+    width: int
+    height: int
+
+
+class ExtractSurface(msgspec.Struct, tag="surface.extract"):
+    """Blob: ``blendshapes`` f32 (52,). ``resolution``: grid cells along one edge of the box."""
+
+    head: str
+    resolution: int
+
+
+class CancelJob(msgspec.Struct, tag="job.cancel"):
+    job: str
+
+
+class Acknowledge(msgspec.Struct, tag="job.ack"):
+    """The client took ``frames`` finished frames of a sequence; the only message with no answer."""
+
+    job: str
+    frames: int
+
+
+class Shutdown(msgspec.Struct, tag="shutdown"):
+    pass
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+class Welcome(msgspec.Struct, tag="welcome"):
+    """``device_kind`` is cuda, mps or cpu; ``models`` are names for ``CreateHead``."""
+
+    server: str
+    major: int
+    minor: int
+    boot_id: str
+    device: str
+    device_kind: str
+    limits: Limits
+    models: list[str]
+    pid: int = 0
+
+
+class Pong(msgspec.Struct, tag="pong"):
+    pass
+
+
+class Status(msgspec.Struct, tag="status.answer"):
+    """``worker``: starting, ready, busy or disabled. ``queued``: waiting jobs of all clients."""
+
+    boot_id: str
+    worker: str
+    queued: int
+    running: str
+    heads: int
+    clients: int
+    uptime_s: float
+    restarts: int
+
+
+class ModelInfo(msgspec.Struct):
+    """One model package as its manifest describes it."""
+
+    name: str
+    kind: str = ""
+    subjects: list[str] = []
+    styles: list[str] = []
+    licence: str = ""
+    preset: str = ""
+    note: str = ""
+
+
+class Models(msgspec.Struct, tag="models"):
+    """Blob ``thumbnail.<index>``: PNG bytes of ``models[index]`` where the package has one."""
+
+    models: list[ModelInfo]
+
+
+class HeadInfo(msgspec.Struct, tag="head"):
+    """A head on the server. Its id is a hash of model, subject and style: stable over restarts."""
+
+    head_id: str
+    model: str
+    subject: str
+    style: str | None
+    kind: str = ""
+
+
+class MeshReady(msgspec.Struct, tag="mesh"):
+    """Blobs of ``heads.base.HeadMesh``: vertices, faces, uvs, face_uvs, deltas, parts."""
+
+    part_names: list[str]
+
+
+class FrameReady(msgspec.Struct, tag="frame"):
+    """Blobs: ``rgba`` u8 (H, W, 4) sRGB straight alpha, ``depth`` f32 (H, W) metres, +inf empty."""
+
+    seconds: float = 0.0
+
+
+class SequenceFrameReady(msgspec.Struct, tag="sequence.frame"):
+    """Not terminal. Blob ``png``: u8 (N,), an RGBA PNG. ``step`` of ``of`` frames are finished."""
+
+    number: int
+    step: int
+    of: int
+    seconds: float = 0.0
+
+
+class Advance(msgspec.Struct, tag="progress"):
+    """Not terminal. ``fraction`` in [0, 1]."""
+
+    phase: str
+    fraction: float
+
+
+class SequenceReady(msgspec.Struct, tag="sequence.done"):
+    frames: int
+    seconds: float
+
+
+class SurfaceReady(msgspec.Struct, tag="surface"):
+    """Blobs of ``heads.base.Surface``: vertices, faces, colours, normals."""
+
+    seconds: float = 0.0
+
+
+class CancelAnswer(msgspec.Struct, tag="cancel.answer"):
+    state: Literal["cancelling", "not_found"]
+
+
+class ShutdownAnswer(msgspec.Struct, tag="shutdown.answer"):
+    pass
+
+
+class Stopped(msgspec.Struct, tag="cancelled"):
+    """Terminal: the job ended because somebody asked for it. ``reached``: finished frames."""
+
+    reached: int = 0
+    reason: str = ""
+
+
+class Failure(msgspec.Struct, tag="error"):
+    """Terminal: ``message`` is for the person at the screen, ``code`` for the program."""
+
+    code: str
+    message: str
+
+
+Request = (
+    Hello | Ping | GetStatus | ListModels | CreateHead | GetMesh | RenderFrame | RenderSequence
+    | ExtractSurface | CancelJob | Acknowledge | Shutdown
+)  # fmt: skip
+Answer = (
+    Welcome | Pong | Status | Models | HeadInfo | MeshReady | FrameReady | SequenceFrameReady
+    | Advance | SequenceReady | SurfaceReady | CancelAnswer | ShutdownAnswer | Stopped | Failure
+)  # fmt: skip
+NOT_TERMINAL = (SequenceFrameReady, Advance)
