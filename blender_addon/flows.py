@@ -5,7 +5,7 @@ result, so one function reads from top to bottom although Blender stays responsi
 
 * a backend job (it has ``poll``), or ``(job, on_frame)`` to see the frames of a sequence;
 * a ``concurrent.futures.Future`` from :func:`in_thread`, whose function must not touch bpy;
-* ``None``: nothing to wait for, only give Blender a chance to draw.
+* ``None``, or a :class:`Phase` to show: nothing to wait for, only give Blender a chance to draw.
 
 The timer drives it when there is a window; ``Session.run`` drives the same generator in the
 background. Errors arrive inside the generator, so its ``finally`` cleans up on every way out.
@@ -16,11 +16,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from head360.errors import Cancelled, Head360Error
 
 Steps = Generator[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What the flow itself is doing, and how far it is, for the progress bar."""
+
+    name: str
+    fraction: float
 
 
 def in_thread(function: Callable[[], Any]) -> Future[Any]:
@@ -130,4 +139,6 @@ class Flow:
             return
         if isinstance(step, tuple):
             step, self._on_frame = step
+        elif isinstance(step, Phase):
+            self.phase, self.fraction, step = step.name, step.fraction, None
         self._waiting = step

@@ -135,9 +135,15 @@ class Session:
             raise
 
     def _connect_steps(self, file: Path) -> Steps:
-        from head360.client import Client
+        def connect() -> Any:
+            from head360.client import Client  # here: loading pyzmq takes a noticeable moment
 
-        self.client = yield in_thread(lambda: Client.connect(file))
+            return Client.connect(file)
+
+        try:
+            self.client = yield in_thread(connect)
+        except ImportError as error:
+            raise _broken_wheels(error) from error
         self.state = State.READY
         yield from self.models_steps()
 

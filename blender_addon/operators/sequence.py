@@ -13,10 +13,11 @@ from head360 import files
 from head360.errors import BadInput
 
 from .. import rig, scene
+from ..flows import Phase
 from ..session import session
 from .base import FlowOperator, needs_backend, needs_head
 
-_SLICE = 0.02  # seconds of frame evaluation before Blender gets to draw
+_SLICE = 0.05  # seconds of frame evaluation before Blender gets to draw
 
 
 def output_folder(context, given: str) -> Path:
@@ -50,7 +51,7 @@ def frame_steps(target, head, layer):
             weights = rig.weights(head, depsgraph)
             collected.append(SequenceFrame(number, np.array(weights), camera))
             if time.perf_counter() > pause:
-                yield None
+                yield Phase("reading frames", len(collected) / len(numbers))
                 pause = time.perf_counter() + _SLICE
     return collected
 
