@@ -58,7 +58,9 @@ def closest_on_triangle(points: Floats, triangles: Floats) -> Floats:
     return best
 
 
-def attach(points: Floats, vertices: Floats, faces: NDArray[np.integer], nearest: int = 12) -> Attachment:
+def attach(
+    points: Floats, vertices: Floats, faces: NDArray[np.integer], nearest: int = 12
+) -> Attachment:
     """Find the closest triangle of each point among the ``nearest`` by centroid.
 
     Args:

@@ -25,7 +25,7 @@ def lash_mask() -> NDArray[np.uint8]:
         v = 1 - (np.arange(h) + 0.5) / h
         u = (np.arange(w) + 0.5) / w
         wave = np.abs((u * _STRANDS) % 1.0 - 0.5) * 2
-        strands = wave[None, :] > 0.15 + 0.8 * v[:, None]
+        strands = wave[None, :] > 0.45 + 0.6 * (1 - v[:, None])
         mask[SIZE - y - h : SIZE - y, x : x + w] = np.where(strands, 255, 0)
     return mask
 

@@ -9,6 +9,7 @@ neural head undoes, so pictures and model agree exactly.
 from __future__ import annotations
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from head360.rendering.cameras import from_normalised, to_normalised
@@ -44,9 +45,7 @@ class Lattice:
         axis = np.linspace(-1, 1, SIZE)
         z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
         nodes = np.stack([x, y, z], -1).reshape(-1, 3)
-        squared = (
-            (nodes**2).sum(1)[:, None] + (anchors**2).sum(1)[None] - 2 * nodes @ anchors.T
-        )
+        squared = (nodes**2).sum(1)[:, None] + (anchors**2).sum(1)[None] - 2 * nodes @ anchors.T
         scale = _SIGMA / np.abs(from_normalised(np.ones(3)) - from_normalised(np.zeros(3)))[0]
         # Subtracting the nearest distance keeps far nodes on their nearest anchors' motion.
         weight = np.exp(-(squared - squared.min(1, keepdims=True)) / (2 * scale**2))
@@ -55,22 +54,9 @@ class Lattice:
 
     def to_canonical(self, normalised: Floats) -> Floats:
         """Carry (M, 3) points around the identity's head into canonical space (normalised)."""
-        position = np.clip((normalised + 1) * 0.5 * (SIZE - 1), 0, SIZE - 1 - 1e-5)
-        base = position.astype(np.int32)
-        weight = position - base
-        out = np.zeros_like(normalised)
-        for corner in range(8):
-            dx, dy, dz = corner & 1, corner >> 1 & 1, corner >> 2
-            factor = (
-                np.where(dx, weight[:, 0], 1 - weight[:, 0])
-                * np.where(dy, weight[:, 1], 1 - weight[:, 1])
-                * np.where(dz, weight[:, 2], 1 - weight[:, 2])
-            )
-            out += (
-                factor[:, None]
-                * self.displacement[base[:, 2] + dz, base[:, 1] + dy, base[:, 0] + dx]
-            )
-        return normalised + out
+        out = np.empty_like(normalised)
+        _warp(np.ascontiguousarray(normalised), self.displacement, out)
+        return out
 
     def from_canonical(self, canonical: Floats, iterations: int = 12) -> Floats:
         """Inverse of :meth:`to_canonical` by fixed-point iteration (the warp is gentle)."""
@@ -78,3 +64,30 @@ class Lattice:
         for _ in range(iterations):
             point += canonical - self.to_canonical(point)
         return point
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _warp(points, displacement, out):  # type: ignore[no-untyped-def]
+    """Trilinear displacement of (M, 3) points; the border repeats outside the box."""
+    size = displacement.shape[0]
+    for m in prange(points.shape[0]):
+        x = min(max((points[m, 0] + 1) * 0.5 * (size - 1), 0.0), size - 1.00001)
+        y = min(max((points[m, 1] + 1) * 0.5 * (size - 1), 0.0), size - 1.00001)
+        z = min(max((points[m, 2] + 1) * 0.5 * (size - 1), 0.0), size - 1.00001)
+        i, j, k = int(x), int(y), int(z)
+        fx, fy, fz = x - i, y - j, z - k
+        for axis in range(3):
+            near = (
+                displacement[k, j, i, axis] * (1 - fx) + displacement[k, j, i + 1, axis] * fx
+            ) * (1 - fy) + (
+                displacement[k, j + 1, i, axis] * (1 - fx)
+                + displacement[k, j + 1, i + 1, axis] * fx
+            ) * fy
+            far = (
+                displacement[k + 1, j, i, axis] * (1 - fx)
+                + displacement[k + 1, j, i + 1, axis] * fx
+            ) * (1 - fy) + (
+                displacement[k + 1, j + 1, i, axis] * (1 - fx)
+                + displacement[k + 1, j + 1, i + 1, axis] * fx
+            ) * fy
+            out[m, axis] = points[m, axis] + near * (1 - fz) + far * fz

@@ -115,9 +115,7 @@ def orbit(
     if distance is None:
         distance = BOX_HALF * 1.08 / np.tan(np.radians(fov_deg) / 2)
     yaw, pitch = np.radians(yaw_deg), np.radians(pitch_deg)
-    direction = np.array(
-        [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
-    )
+    direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     target = np.asarray(target, dtype=np.float64)
     return Camera(
         look_at(target + distance * direction, target), intrinsics_from_fov(fov_deg, aspect)

@@ -1,0 +1,492 @@
+"""The hex-plane head behind the common door: poses, renders, extracts, saves."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from head360.arkit import COUNT
+from head360.errors import BadInput, ModelInvalid
+from head360.geometry.bilinear import BilinearModel, IdentityMesh
+from head360.geometry.isosurface import extract
+from head360.geometry.lattice import Lattice
+from head360.heads import package
+from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
+from head360.heads.inputs import PoseInputs, ViewInputs, pose_inputs, view_inputs
+from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet, PosePlanes
+from head360.rendering.cameras import BOX_HALF, Camera, from_normalised
+from head360.rendering.volume import GRID, composite, hair_samples, head_samples
+
+Floats = NDArray[np.float32]
+
+KIND = "hexplane"
+SKIN_PARTS = ("face", "head_neck")  # whose shape carries the hair
+_ENCLOSED = 0.02  # normalised depth inside all six views beyond which a point is solid head
+_POINTS = 1 << 16
+
+
+class HexPlaneHead(Head):
+    """Bilinear mesh + neural texture + dual hex-planes + guided super-resolution.
+
+    Args:
+        name: of the model.
+        model: the bilinear mesh.
+        net: trained network.
+        subjects: name → {"shape": (S,), "style": default style or None}, in texture order.
+        styles: names in hair-plane order.
+        occupancy: (styles, GRID, GRID, GRID) uint8, canonical space: where hair can be.
+        manifest: facts to keep when saving (training data, licences, recipe).
+        device: torch device.
+    """
+
+    kind = KIND
+
+    def __init__(
+        self,
+        name: str,
+        model: BilinearModel,
+        net: HexPlaneNet,
+        subjects: OrderedDict[str, dict[str, Any]],
+        styles: tuple[str, ...],
+        occupancy: NDArray[np.uint8],
+        manifest: dict[str, Any],
+        device: str = "cpu",
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.net = net.to(device).eval()
+        self.manifest = manifest
+        self.device = device
+        self._subjects = subjects
+        self._styles = styles
+        self._occupancy = occupancy
+        self._skin = model.topology.part_vertices(*SKIN_PARTS)
+        self._average = model.neutral(model.mean_shape)[self._skin]
+        self._identities: dict[bytes, tuple[IdentityMesh, Lattice]] = {}
+        self._hair_boxes: dict[tuple[bytes, str], NDArray[np.uint8]] = {}
+
+    # -- who ---------------------------------------------------------------------------------
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """See base."""
+        return tuple(self._subjects)
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """See base."""
+        return self._styles
+
+    def codes(self, subject: str | None = None, style: str | None = "") -> Codes:
+        """See base."""
+        subject = subject or self.subjects[0]
+        if subject not in self._subjects:
+            known = ", ".join(self.subjects)
+            raise BadInput(f"{self.name} has no subject {subject!r}: choose one of {known}.")
+        entry = self._subjects[subject]
+        if style == "":
+            style = entry["style"]
+        if style is not None and style not in self._styles:
+            known = ", ".join(self._styles)
+            raise BadInput(f"{self.name} has no hair style {style!r}: choose one of {known}.")
+        return Codes(subject, np.asarray(entry["shape"], dtype=np.float32), style)
+
+    def identity(self, shape: Floats) -> tuple[IdentityMesh, Lattice]:
+        """The posed-mesh source and the hair warp of identity coefficients ``shape``; cached."""
+        key = np.asarray(shape, dtype=np.float32).tobytes()
+        if key not in self._identities:
+            identity = self.model.identity(shape)
+            lattice = Lattice.between(identity.neutral[self._skin], self._average)
+            self._identities[key] = identity, lattice
+        return self._identities[key]
+
+    def mesh(self, codes: Codes) -> HeadMesh:
+        """See base."""
+        identity, _ = self.identity(codes.shape)
+        topology = self.model.topology
+        return HeadMesh(
+            identity.neutral, topology.faces, topology.uvs, topology.face_uvs,
+            self.model.rig_deltas(codes.shape), topology.parts, topology.part_names,
+        )  # fmt: skip
+
+    # -- render ------------------------------------------------------------------------------
+
+    def pose(self, codes: Codes, blendshapes: Floats) -> Pose:
+        """See base. Raises BadInput unless ``blendshapes`` holds 52 finite numbers."""
+        weights = np.asarray(blendshapes, dtype=np.float32).reshape(-1)
+        if len(weights) != COUNT or not np.isfinite(weights).all():
+            raise BadInput(f"A pose needs {COUNT} finite blendshape weights.")
+        weights = np.clip(weights, 0.0, 1.0)
+        identity, lattice = self.identity(codes.shape)
+        vertices = identity.pose(weights)
+        inputs = pose_inputs(vertices, self.model.topology, self.net.config.plane_size, self.device)
+        with torch.no_grad():
+            planes = self.net.head_planes(
+                self.subjects.index(codes.subject), inputs.uv, inputs.index, inputs.depths
+            )
+        state = {"inputs": inputs, "planes": planes, "lattice": lattice}
+        return Pose(codes, weights, vertices, state)
+
+    def hair_box(self, codes: Codes, lattice: Lattice) -> NDArray[np.uint8] | None:
+        """(GRID,)*3 occupancy of the codes' hair around this identity, or None when bald."""
+        if codes.style is None:
+            return None
+        key = codes.shape.tobytes(), codes.style
+        if key not in self._hair_boxes:
+            canonical = self._occupancy[self._styles.index(codes.style)]
+            self._hair_boxes[key] = warp_occupancy(canonical, lattice)
+        return self._hair_boxes[key]
+
+    def render(self, pose: Pose, camera: Camera, width: int, height: int) -> Frame:
+        """See base."""
+        if not 8 <= min(width, height) <= max(width, height) <= 4096:
+            raise BadInput(f"Cannot render {width} × {height} pixels: use 8 to 4096 per side.")
+        even = (width + width % 2, height + height % 2)
+        scale = 2 if max(even) <= 2 * self.net.config.raw_size else 4
+        raw = (max(2, -(-even[0] // scale)), max(2, -(-even[1] // scale)))
+        # The raw grid may reach a fraction of a ray beyond the image; its camera knows.
+        raw_camera = _stretched(camera, width, height, raw[0] * scale, raw[1] * scale)
+        inputs: PoseInputs = pose.state["inputs"]
+        view = view_inputs(
+            inputs, self.model.topology, raw_camera, (raw[0] * scale, raw[1] * scale),
+            (0, 0, raw[0] * scale, raw[1] * scale), raw, (0, 0, *raw), self.device,
+        )  # fmt: skip
+        codes = pose.codes
+        style = None if codes.style is None else self._styles.index(codes.style)
+        with torch.no_grad(), autocast(self.device):
+            out, _, depth = render_window(
+                self.net, self.subjects.index(codes.subject), style, pose.state["planes"],
+                [view], self.hair_box(codes, pose.state["lattice"]), pose.state["lattice"],
+                rng=None,
+            )  # fmt: skip
+        picture = out[0].permute(1, 2, 0).cpu().numpy()[:height, :width]
+        alpha = np.clip(picture[..., 3:], 0.0, 1.0)
+        alpha = np.where(alpha < 2 / 255, 0.0, np.where(alpha > 253 / 255, 1.0, alpha))
+        colour = np.clip(picture[..., :3] / np.maximum(alpha, 1 / 255), 0.0, 1.0) * (alpha > 0)
+        full = np.repeat(np.repeat(depth[0], scale, 0), scale, 1)[:height, :width]
+        full = np.where(alpha[..., 0] > 0, full, np.inf)
+        return Frame(
+            np.concatenate([colour, alpha], -1).astype(np.float32), full.astype(np.float32)
+        )
+
+    # -- surface -----------------------------------------------------------------------------
+
+    def field(self, pose: Pose, points: Floats) -> tuple[Floats, Floats]:
+        """Density and colour of head and hair together.
+
+        Args:
+            points: (M, 3) float32 normalised space.
+
+        Returns:
+            (M,) density per normalised unit and (M, 3) sRGB colour.
+        """
+        planes: PosePlanes = pose.state["planes"]
+        lattice: Lattice = pose.state["lattice"]
+        box = self.hair_box(pose.codes, lattice)
+        densities, colours = [], []
+        for start in range(0, len(points), _POINTS):
+            chunk = points[start : start + _POINTS]
+            tensor = torch.from_numpy(chunk).to(self.device)
+            with torch.no_grad():
+                inside = enclosure(planes, tensor)
+                sigma, colour = self.net.head_field(planes, tensor)
+                # The field is trained in a band around the mesh only; beyond it the mesh decides.
+                sigma = torch.where(inside < -_ENCLOSED, torch.zeros_like(sigma), sigma)
+                sigma = torch.where(inside > _ENCLOSED, torch.full_like(sigma, 400.0), sigma)
+                rgb = colour[:, :3]
+                if box is not None:
+                    cell = np.clip(((chunk + 1) * 0.5 * GRID).astype(int), 0, GRID - 1)
+                    where = np.flatnonzero(box[cell[:, 2], cell[:, 1], cell[:, 0]])
+                    if len(where):
+                        canonical = torch.from_numpy(lattice.to_canonical(chunk[where]))
+                        index = torch.from_numpy(where).to(self.device)
+                        style = self._styles.index(pose.codes.style or "")
+                        hair, hair_colour = self.net.hair_field(style, canonical.to(self.device))
+                        total = sigma[index] + hair
+                        share = (hair / total.clamp(min=1e-6))[:, None]
+                        rgb = rgb.index_copy(
+                            0, index, rgb[index] * (1 - share) + hair_colour[:, :3] * share
+                        )
+                        sigma = sigma.index_copy(0, index, total)
+            densities.append(sigma.cpu().numpy())
+            colours.append(rgb.clamp(0, 1).cpu().numpy())
+        return np.concatenate(densities), np.concatenate(colours)
+
+    def surface(self, pose: Pose, resolution: int) -> Surface:
+        """See base. Raises BadInput outside 32…512 cells per axis."""
+        if not 32 <= resolution <= 512:
+            raise BadInput(f"Cannot extract at resolution {resolution}: use 32 to 512.")
+        axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution * 2 - 1
+        grid = np.empty((resolution,) * 3, dtype=np.float32)
+        y, x = np.meshgrid(axis, axis, indexing="ij")
+        for k, z in enumerate(axis):
+            points = np.stack([x, y, np.full_like(x, z)], -1).reshape(-1, 3)
+            grid[k] = self.field(pose, points)[0].reshape(resolution, resolution)
+        # Marching cubes interpolates linearly: the logarithm of density is smoother than density.
+        level = 8.0
+        vertices, faces = extract(np.log1p(grid), float(np.log1p(level)))
+        normalised = ((vertices[:, ::-1] + 0.5) / resolution * 2 - 1).astype(np.float32)
+        faces = np.ascontiguousarray(faces[:, ::-1])
+        from head360.geometry.attach import vertex_normals
+
+        positions = from_normalised(normalised).astype(np.float32)
+        normals = vertex_normals(positions, faces)
+        # Colour is read just below the surface, where the field is dense and trained.
+        _, colours = self.field(pose, normalised - normals * (0.5 / resolution))
+        return Surface(positions, faces.astype(np.int32), colours.astype(np.float32), normals)
+
+    # -- files -------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """See base. Textures and planes as int8 per channel, networks as float16."""
+        arrays: dict[str, NDArray] = {"occupancy": np.packbits(self._occupancy.reshape(-1) > 0)}
+        for kind, bank in (("texture", self.net.textures), ("hair", self.net.hair_planes)):
+            for index, parameter in enumerate(bank):
+                whole, scale = package.quantise(parameter.detach().cpu().numpy())
+                arrays[f"{kind}.{index}"], arrays[f"{kind}.{index}.scale"] = whole, scale
+        for name, value in self.net.state_dict().items():
+            if not name.startswith(("textures", "hair_planes")):
+                arrays[f"net.{name}"] = value.detach().cpu().numpy().astype(np.float16)
+        subjects = {
+            name: {**entry, "shape": [round(float(v), 6) for v in entry["shape"]]}
+            for name, entry in self._subjects.items()
+        }
+        manifest = {
+            **self.manifest,
+            "name": self.name,
+            "kind": KIND,
+            "config": dataclasses.asdict(self.net.config),
+            "subjects": subjects,
+            "styles": list(self._styles),
+        }
+        thumbnail = package.png_bytes(self._thumbnail())
+        files = {"thumbnail.png": thumbnail, "geometry.safetensors": _geometry_bytes(self.model)}
+        package.write_package(path, manifest, files, {"head.safetensors": arrays})
+
+    def _thumbnail(self) -> NDArray[np.uint8]:
+        from head360.rendering.cameras import orbit
+
+        tiles = []
+        for column, subject in enumerate(self.subjects[:4]):
+            pose = self.pose(self.codes(subject), np.zeros(COUNT, dtype=np.float32))
+            rgba = self.render(pose, orbit(-30 + 20 * column, 5, fov_deg=18), 128, 128).rgba
+            white = rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+            tiles.append((white * 255 + 0.5).astype(np.uint8))
+        return np.concatenate(tiles, 1)
+
+    @staticmethod
+    def load(path: Path, device: str = "cpu") -> HexPlaneHead:
+        """Load a package written by :meth:`save`.
+
+        Raises:
+            ModelInvalid: missing, damaged or inconsistent.
+        """
+        manifest = package.read_manifest(path)
+        try:
+            config = HexPlaneConfig(**manifest["config"])
+            subjects = OrderedDict(manifest["subjects"])
+            styles = tuple(manifest["styles"])
+            arrays = package.read_arrays(path, manifest, "head.safetensors")
+            geometry = package.read_file(path, manifest, "geometry.safetensors")
+            model = _geometry_from(geometry)
+            net = HexPlaneNet(config, len(subjects), len(styles))
+            state: dict[str, Tensor] = {}
+            for kind, bank, count in (
+                ("texture", "textures", len(subjects)),
+                ("hair", "hair_planes", len(styles)),
+            ):
+                for index in range(count):
+                    values = arrays[f"{kind}.{index}"] * arrays[f"{kind}.{index}.scale"]
+                    state[f"{bank}.{index}"] = torch.from_numpy(values.astype(np.float32))
+            for name, value in arrays.items():
+                if name.startswith("net."):
+                    state[name[4:]] = torch.from_numpy(value.astype(np.float32))
+            net.load_state_dict(state)
+            bits = np.unpackbits(arrays["occupancy"], count=len(styles) * GRID**3)
+            for entry in subjects.values():
+                entry["shape"] = np.asarray(entry["shape"], dtype=np.float32)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelInvalid(
+                f"The model {path} does not fit this version ({error}): reinstall the model."
+            ) from error
+        facts = {
+            key: value
+            for key, value in manifest.items()
+            if key not in ("schema", "files", "config", "subjects", "styles", "kind", "name")
+        }
+        return HexPlaneHead(
+            manifest["name"], model, net, subjects, styles,
+            bits.reshape(len(styles), GRID, GRID, GRID), facts, device,
+        )  # fmt: skip
+
+
+def _geometry_bytes(model: BilinearModel) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return model.save(Path(folder) / "geometry.safetensors").read_bytes()
+
+
+def _geometry_from(data: bytes) -> BilinearModel:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "geometry.safetensors"
+        path.write_bytes(data)
+        return BilinearModel.load(path)
+
+
+def autocast(device: str) -> torch.autocast:
+    """bfloat16 for the networks where the hardware has it; never float16 on a CPU."""
+    kind = device.split(":")[0]
+    enabled = kind == "cuda" or (
+        kind == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _stretched(camera: Camera, width: int, height: int, wide: int, high: int) -> Camera:
+    """The same camera for a canvas grown to the right and below: pixel centres stay put."""
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[0] *= width / wide
+    intrinsics[1] *= height / high
+    return Camera(camera.cam2world, intrinsics)
+
+
+def warp_occupancy(canonical: NDArray[np.uint8], lattice: Lattice) -> NDArray[np.uint8]:
+    """Carry a canonical (GRID,)*3 occupancy around one identity, one cell of margin."""
+    axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    points = lattice.to_canonical(np.stack([x, y, z], -1).reshape(-1, 3))
+    cell = np.clip(((points + 1) * 0.5 * GRID).astype(int), 0, GRID - 1)
+    return canonical[cell[:, 2], cell[:, 1], cell[:, 0]].reshape(GRID, GRID, GRID)
+
+
+def enclosure(planes: PosePlanes, points: Tensor) -> Tensor:
+    """(M,) smallest of the six depths by which a point lies inside the mesh (negative outside)."""
+    from head360.networks.hexplane import plane_positions
+    from head360.networks.planes import lookup
+    from head360.rendering.raster import PLANES
+
+    depth = lookup(planes.planes[..., -2:].contiguous(), plane_positions(points))
+    inside = []
+    for plane, (_, _, view) in enumerate(PLANES):
+        inside.append((1 - points[:, view]) - depth[plane, :, 0])
+        inside.append((1 + points[:, view]) - depth[plane, :, 1])
+    return torch.stack(inside, 1).amin(1)
+
+
+def render_window(
+    net: HexPlaneNet,
+    subject: int,
+    style: int | None,
+    planes: PosePlanes,
+    views: list[ViewInputs],
+    hair_box: NDArray[np.uint8] | None,
+    lattice: Lattice,
+    rng: np.random.Generator | None,
+) -> tuple[Tensor, Tensor, Floats]:
+    """Render equally sized windows of one pose; differentiable. Training and rendering share it.
+
+    Args:
+        net: the network.
+        subject, style: indices; style None is bald.
+        planes: of the pose.
+        views: B windows.
+        hair_box: occupancy around this identity, or None.
+        lattice: identity → canonical.
+        rng: jitters samples while training; None when rendering.
+
+    Returns:
+        (B, 4, H, W) premultiplied RGBA at output size, (B, 3 + F + 2, h, w) the raw render
+        (RGB, features, alpha, hair alpha), and (B, h, w) depth in metres, +inf where empty.
+    """
+    config = net.config
+    device = planes.planes.device
+    h, w = views[0].mesh_depth.shape
+    with torch.autocast(device.type, enabled=False):
+        guide = _guide(net, subject, views, device)
+    raws, depth_maps = [], []
+    head_lists, hair_lists, hair_points = [], [], []
+    points = []
+    for view in views:
+        samples, hit = head_samples(view.mesh_depth, view.rays, config.head_samples, rng)
+        head_lists.append(samples)
+        points.append(_points(view, samples.depth, samples.spacing))
+        if style is not None and hair_box is not None:
+            behind = BOX_HALF * 0.01
+            stop = np.where(hit, view.mesh_depth.reshape(-1) + behind, np.inf).astype(np.float32)
+            strands = hair_samples(hair_box, view.rays, stop, config.hair_samples, rng)
+            hair_lists.append(strands)
+            hair_points.append(lattice.to_canonical(_points(view, strands.depth, strands.spacing)))
+    sigma_head, colour_head = net.head_field(
+        planes, torch.from_numpy(np.concatenate(points)).to(device)
+    )
+    depth = np.concatenate([s.depth for s in head_lists])
+    spacing = np.concatenate([s.spacing for s in head_lists])
+    depths, opticals, values = _slots(depth, spacing, sigma_head, colour_head, device)
+    if hair_lists and style is not None:
+        sigma, colour = net.hair_field(
+            style, torch.from_numpy(np.concatenate(hair_points)).to(device)
+        )
+        depth = np.concatenate([s.depth for s in hair_lists])
+        spacing = np.concatenate([s.spacing for s in hair_lists])
+        hair_depth, hair_optical, hair_value = _slots(depth, spacing, sigma, colour, device)
+        depths = torch.cat([depths, hair_depth], 1)
+        opticals = torch.cat([opticals, hair_optical], 1)
+        values = torch.cat([values, hair_value], 1)
+    is_hair = torch.zeros(depths.shape[1], device=device)
+    is_hair[config.head_samples :] = 1.0
+    emitted, weights = composite(depths, opticals, values)
+    alpha = weights.sum(1, keepdim=True)
+    hair_alpha = (weights * is_hair).sum(1, keepdim=True)
+    with torch.no_grad():
+        finite = torch.where(torch.isfinite(depths), depths, torch.zeros_like(depths))
+        mean = (weights * finite).sum(1) / weights.sum(1).clamp(min=1e-6)
+        mean = torch.where(alpha[:, 0] > 0.05, mean, torch.full_like(mean, torch.inf))
+        depth_maps = mean.view(len(views), h, w).cpu().numpy()
+    raw = torch.cat([emitted, alpha, hair_alpha], 1)
+    raws = raw.view(len(views), h, w, -1).permute(0, 3, 1, 2)
+    out = net.superres(raws, guide)
+    return out, raws, depth_maps
+
+
+def _points(view: ViewInputs, depth: Floats, spacing: Floats) -> Floats:
+    """(M, 3) normalised positions of the used slots, row-major."""
+    ray, slot = np.nonzero(spacing)
+    return (view.rays.origin + depth[ray, slot][:, None] * view.rays.directions[ray]).astype(
+        np.float32
+    )
+
+
+def _slots(
+    depth: Floats, spacing: Floats, density: Tensor, colour: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scatter the values of used slots into (R, K) depth, optical thickness and (R, K, C)."""
+    used = torch.from_numpy(np.flatnonzero(spacing)).to(device)
+    gaps = torch.from_numpy(np.ascontiguousarray(spacing)).to(device).reshape(-1)
+    rows, slots = depth.shape
+    optical = torch.zeros(rows * slots, device=device).index_copy(0, used, density * gaps[used])
+    values = torch.zeros(rows * slots, colour.shape[1], device=device)
+    values = values.index_copy(0, used, colour.float())
+    return (
+        torch.from_numpy(depth).to(device),
+        optical.view(rows, slots),
+        values.view(rows, slots, -1),
+    )
+
+
+def _guide(net: HexPlaneNet, subject: int, views: list[ViewInputs], device: torch.device) -> Tensor:
+    height, width = views[0].coverage.shape
+    offsets = [view.index + k * height * width for k, view in enumerate(views)]
+    return net.guide(
+        subject,
+        torch.from_numpy(np.concatenate([view.uv for view in views])).to(device),
+        torch.from_numpy(np.concatenate(offsets)).to(device),
+        torch.from_numpy(np.stack([view.normals for view in views])).permute(0, 3, 1, 2).to(device),
+        torch.from_numpy(np.stack([view.coverage for view in views]))[:, None].to(device),
+    )

@@ -1,0 +1,77 @@
+"""Checkpoints without pickle: one safetensors file that holds weights, optimiser and generators."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from head360.errors import BadInput
+from head360.files import atomic_path
+
+
+def save(
+    path: Path,
+    module: torch.nn.Module,
+    optimiser: torch.optim.Adam,
+    rng: np.random.Generator,
+    facts: dict[str, Any],
+) -> None:
+    """Write everything needed to go on exactly where training stands."""
+    tensors: dict[str, Tensor] = {
+        f"model.{name}": value.detach().cpu().contiguous()
+        for name, value in module.state_dict().items()
+    }
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for parameter, state in optimiser.state.items():
+        for key, value in state.items():
+            tensors[f"adam.{names[id(parameter)]}|{key}"] = (
+                torch.as_tensor(value).detach().cpu().contiguous().clone()
+            )
+    header = {
+        "facts": json.dumps(facts),
+        "rng": json.dumps(rng.bit_generator.state),
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, str(temporary), metadata=header)
+
+
+def load(
+    path: Path,
+    module: torch.nn.Module,
+    optimiser: torch.optim.Adam,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Restore what :func:`save` wrote; returns the facts.
+
+    Raises:
+        BadInput: the file is missing, damaged or belongs to another configuration.
+    """
+    try:
+        with safe_open(str(path), "pt") as archive:
+            header = archive.metadata()
+            tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+        module.load_state_dict(
+            {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
+        )
+        parameters = dict(module.named_parameters())
+        for key, value in tensors.items():
+            if key.startswith("adam."):
+                name, _, slot = key[5:].partition("|")
+                parameter = parameters[name]
+                place = value if slot == "step" else value.to(parameter.device)
+                optimiser.state[parameter][slot] = place
+        rng.bit_generator.state = json.loads(header["rng"])
+        facts: dict[str, Any] = json.loads(header["facts"])
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise BadInput(
+            f"The checkpoint {path} cannot be resumed ({error}): start again without --resume, "
+            "or give the folder and settings it was made with."
+        ) from error
+    return facts

@@ -1,0 +1,348 @@
+"""Photometric auto-decoder training of the hex-plane head (``head360 train hexplane``)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import time
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from head360.errors import BadInput, Checkpointed
+from head360.files import writable_folder, write_bytes, write_text
+from head360.geometry.bilinear import BilinearModel
+from head360.heads.hexplane import HexPlaneHead, autocast, render_window
+from head360.heads.inputs import pose_inputs, view_inputs
+from head360.heads.package import png_bytes
+from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
+from head360.training import checkpoint
+from head360.training.hull import carve
+from head360.training.shots import Shots
+
+Floats = NDArray[np.float32]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Schedule and losses; the defaults are the ``tiny`` recipe.
+
+    Attributes:
+        steps: optimisation steps; each renders one group (four views of one moment).
+        crop: side of the raw windows that are rendered.
+        lr_planes, lr_networks: peak Adam rates of textures and planes, and of the networks.
+        warmup: steps of linear warm-up; then cosine down to ``floor``.
+        raw_loss, alpha_loss, hair_loss: weights beside the full-resolution L1.
+        seed: of initialisation and batches.
+        checkpoint_seconds, preview_seconds: how often to write.
+    """
+
+    steps: int = 6000
+    crop: int = 64
+    lr_planes: float = 1e-2
+    lr_networks: float = 4e-3
+    warmup: int = 50
+    floor: float = 0.03
+    raw_loss: float = 0.4
+    alpha_loss: float = 0.3
+    hair_loss: float = 0.4
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+    preview_seconds: float = 120.0
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Args:
+        shots: training pictures.
+        config: of the network.
+        settings: schedule.
+        out: run folder: ``checkpoint.safetensors``, ``previews/``, ``log.jsonl``, ``head/``.
+        device: torch device.
+        held_out: groups with held-out cameras for previews and the closing evaluation.
+    """
+
+    def __init__(
+        self,
+        shots: Shots,
+        config: HexPlaneConfig,
+        settings: TrainSettings,
+        out: Path,
+        device: str = "cpu",
+        held_out: Shots | None = None,
+    ) -> None:
+        self.shots, self.config, self.settings, self.device = shots, config, settings, device
+        self.held_out = held_out
+        self.out = writable_folder(out)
+        self.model = BilinearModel.builtin()
+        torch.manual_seed(settings.seed)
+        self.net = HexPlaneNet(config, len(shots.subjects), len(shots.styles))
+        if shots.atlases is not None:
+            for index, atlas in enumerate(shots.atlases):
+                self.net.set_albedo(index, atlas)
+        self.net.to(device)
+        banks = [*self.net.textures.parameters(), *self.net.hair_planes.parameters()]
+        known = {id(parameter) for parameter in banks}
+        networks = [p for p in self.net.parameters() if id(p) not in known]
+        self.optimiser = torch.optim.Adam(
+            [
+                {"params": banks, "peak": settings.lr_planes},
+                {"params": networks, "peak": settings.lr_networks},
+            ],
+            betas=(0.9, 0.99),
+            lr=settings.lr_networks,
+        )
+        self.rng = np.random.default_rng(settings.seed)
+        self.step = 0
+        self.seconds = 0.0
+        subjects = OrderedDict(
+            (name, {"shape": shots.shapes[i], "style": shots.default_style[i]})
+            for i, name in enumerate(shots.subjects)
+        )
+        self.head = HexPlaneHead(
+            self.out.name, self.model, self.net, subjects, shots.styles,
+            np.zeros((len(shots.styles), 64, 64, 64), dtype=np.uint8),
+            {"licence": "GPL-3.0-or-later", "notices": shots.notices}, device,
+        )  # fmt: skip
+        lattices = [self.head.identity(shape)[1] for shape in shots.shapes]
+        log.info("carving the hair hulls of %d styles", len(shots.styles))
+        self.head._occupancy[:] = carve(shots, self.model, lattices)
+        self._stop = False
+
+    # -- loop --------------------------------------------------------------------------------
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint if there is one."""
+        path = self.out / "checkpoint.safetensors"
+        if not path.is_file():
+            return False
+        facts = checkpoint.load(path, self.net, self.optimiser, self.rng)
+        if facts["config"] != asdict(self.config):
+            raise BadInput(f"The run in {self.out} was started with another preset.")
+        self.step, self.seconds = facts["step"], facts["seconds"]
+        log.info("resumed at step %d", self.step)
+        return True
+
+    def run(self) -> None:
+        """Train to the end of the schedule.
+
+        Raises:
+            Checkpointed: SIGTERM or SIGINT arrived; everything is saved.
+            BadInput: the loss became non-finite; the message names the step.
+        """
+        previous = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, self._request_stop)
+        try:
+            self._loop()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _request_stop(self, *_: Any) -> None:
+        self._stop = True
+
+    def _loop(self) -> None:
+        from tqdm import tqdm
+
+        settings = self.settings
+        last_save = last_preview = start = time.monotonic()
+        base = self.seconds
+        averages: dict[str, float] = {}
+        self.net.train()
+        bar = tqdm(total=settings.steps, initial=self.step, unit="step", mininterval=5.0)
+        while self.step < settings.steps:
+            losses = self.train_step()
+            for key, value in losses.items():
+                averages[key] = 0.98 * averages.get(key, value) + 0.02 * value
+            self.step += 1
+            bar.update()
+            bar.set_postfix({key: f"{value:.4f}" for key, value in averages.items()}, refresh=False)
+            now = time.monotonic()
+            self.seconds = base + now - start
+            if now - last_preview > settings.preview_seconds or self.step == settings.steps:
+                last_preview = now
+                self._record(averages)
+                self.preview()
+            finished = self.step == settings.steps
+            if finished or self._stop or now - last_save > settings.checkpoint_seconds:
+                last_save = now
+                self.save_checkpoint()
+            if self._stop:
+                bar.close()
+                raise Checkpointed(
+                    f"Stopped at step {self.step}; continue with --resume --out {self.out}."
+                )
+        bar.close()
+        self.head.save(self.out / "head")
+
+    def rate(self) -> float:
+        """Factor on the peak learning rates at the current step."""
+        settings = self.settings
+        if self.step < settings.warmup:
+            return (self.step + 1) / settings.warmup
+        progress = (self.step - settings.warmup) / max(1, settings.steps - settings.warmup)
+        return settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def train_step(self) -> dict[str, float]:
+        """One optimisation step on one group; returns its losses."""
+        settings, shots, config = self.settings, self.shots, self.config
+        group = int(self.rng.integers(len(shots)))
+        for entry in self.optimiser.param_groups:
+            entry["lr"] = entry["peak"] * self.rate()
+        self.optimiser.zero_grad(set_to_none=True)
+        subject = int(shots.subject[group])
+        style = int(shots.style[group]) if shots.style[group] >= 0 else None
+        identity, lattice = self.head.identity(shots.shapes[subject])
+        vertices = identity.pose(shots.blendshapes[group])
+        pose = pose_inputs(vertices, self.model.topology, config.plane_size, self.device)
+        views, truths, hairs = [], [], []
+        for view in range(shots.cameras.shape[1]):
+            window, raw_window = self._window(group, view)
+            views.append(self._view(pose, shots, group, view, window, raw_window))
+            truths.append(_crop(shots.rgba[group, view], window))
+            hairs.append(_crop(shots.hair[group, view], raw_window))
+        codes = self.head.codes(
+            shots.subjects[subject], None if style is None else shots.styles[style]
+        )
+        box = self.head.hair_box(codes, lattice)
+        truth = torch.from_numpy(np.stack(truths)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        hair = torch.from_numpy(np.stack(hairs)).to(self.device)[:, None].float() / 255
+        with autocast(self.device):
+            planes = self.net.head_planes(subject, pose.uv, pose.index, pose.depths)
+            out, raw, _ = render_window(
+                self.net, subject, style, planes, views, box, lattice, self.rng
+            )
+        losses = self._losses(out.float(), raw.float(), truth, hair)
+        total = sum(losses.values())
+        assert isinstance(total, Tensor)
+        if not torch.isfinite(total):
+            raise BadInput(
+                f"The loss became non-finite at step {self.step}: resume from the last checkpoint "
+                "with a lower learning rate."
+            )
+        total.backward()
+        self.optimiser.step()
+        return {key: float(value.detach()) for key, value in losses.items()}
+
+    def _window(self, group: int, view: int) -> tuple[tuple, tuple]:
+        """A random crop, drawn towards where the picture has content."""
+        crop, size = self.settings.crop, self.shots.rgba.shape[-2]
+        raw = size // 2
+        if crop >= raw:
+            raw_window = (0, 0, raw, raw)
+        else:
+            alpha = self.shots.rgba[group, view, ::16, ::16, 3]
+            rows, columns = np.nonzero(alpha)
+            if len(rows):
+                pick = int(self.rng.integers(len(rows)))
+                jitter = self.rng.integers(-crop // 4, crop // 4 + 1, 2)
+                left = columns[pick] * 8 + jitter[0] - crop // 2
+                top = rows[pick] * 8 + jitter[1] - crop // 2
+            else:
+                left, top = self.rng.integers(0, raw - crop + 1, 2)
+            left, top = (int(np.clip(value, 0, raw - crop)) for value in (left, top))
+            raw_window = (left, top, left + crop, top + crop)
+        return tuple(2 * value for value in raw_window), raw_window
+
+    def _view(
+        self, pose: Any, shots: Shots, group: int, view: int, window: tuple, raw_window: tuple
+    ):  # type: ignore[no-untyped-def]
+        size = shots.rgba.shape[-2]
+        return view_inputs(
+            pose, self.model.topology, shots.camera(group, view), (size, size), window,
+            (size // 2, size // 2), raw_window, self.device,
+        )  # fmt: skip
+
+    def _losses(self, out: Tensor, raw: Tensor, truth: Tensor, hair: Tensor) -> dict[str, Tensor]:
+        settings = self.settings
+        alpha = truth[:, 3:]
+        colour = truth[:, :3] * alpha
+        small = F.avg_pool2d(torch.cat([colour, alpha], 1), 2)
+        # A random grey behind both pictures ties colour and alpha together.
+        ground = 1.0 if self.rng.random() < 0.7 else float(self.rng.random())
+        predicted = out[:, :3] + ground * (1 - out[:, 3:])
+        losses = {
+            "rgb": (predicted - (colour + ground * (1 - alpha))).abs().mean(),
+            "alpha": settings.alpha_loss * (out[:, 3:] - alpha).abs().mean(),
+        }
+        raw_white = raw[:, :3] + 1 - raw[:, -2:-1]
+        losses["raw"] = settings.raw_loss * (
+            (raw_white - (small[:, :3] + 1 - small[:, 3:])).abs().mean()
+            + 0.5 * (raw[:, -2:-1] - small[:, 3:]).abs().mean()
+        )
+        losses["hair"] = settings.hair_loss * (raw[:, -1:] - hair).abs().mean()
+        return losses
+
+    # -- files -------------------------------------------------------------------------------
+
+    def save_checkpoint(self) -> None:
+        """Write the checkpoint atomically."""
+        facts = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
+        checkpoint.save(
+            self.out / "checkpoint.safetensors", self.net, self.optimiser, self.rng, facts
+        )
+
+    def _record(self, averages: dict[str, float]) -> None:
+        path = self.out / "log.jsonl"
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        line = {"step": self.step, "seconds": round(self.seconds, 1), **averages}
+        if self.held_out is not None:
+            line["psnr"] = self.quick_psnr(24)
+            log.info("step %d: held-out PSNR %.2f dB", self.step, line["psnr"])
+        write_text(path, old + json.dumps(line) + "\n")
+
+    def predict(self, shots: Shots, group: int, view: int) -> Floats:
+        """(S, S, 4) float32 straight-alpha rendering of one picture of ``shots``."""
+        self.net.eval()
+        style = None if shots.style[group] < 0 else shots.styles[shots.style[group]]
+        codes = self.head.codes(shots.subjects[shots.subject[group]], style)
+        pose = self.head.pose(codes, shots.blendshapes[group])
+        size = shots.rgba.shape[-2]
+        rgba = self.head.render(pose, shots.camera(group, view), size, size).rgba
+        self.net.train()
+        return rgba
+
+    def quick_psnr(self, count: int) -> float:
+        """Mean PSNR over the first view of ``count`` held-out groups."""
+        assert self.held_out is not None
+        values = []
+        for group in range(min(count, len(self.held_out))):
+            truth = on_white(self.held_out.rgba[group, 0].astype(np.float32) / 255)
+            error = on_white(self.predict(self.held_out, group, 0)) - truth
+            values.append(-10 * np.log10(np.mean(error.astype(np.float64) ** 2) + 1e-12))
+        return float(np.mean(values))
+
+    def preview(self, count: int = 10) -> None:
+        """Write ``previews/<step>.png``: truth above, prediction below."""
+        shots = self.held_out or self.shots
+        columns = []
+        for group in range(min(count, len(shots))):
+            truth = on_white(shots.rgba[group, 0].astype(np.float32) / 255)
+            columns.append(np.concatenate([truth, on_white(self.predict(shots, group, 0))], 0))
+        sheet = np.concatenate(columns, 1)
+        folder = writable_folder(self.out / "previews")
+        write_bytes(
+            folder / f"{self.step:06d}.png", png_bytes((sheet * 255 + 0.5).astype(np.uint8))
+        )
+
+
+def on_white(rgba: Floats) -> Floats:
+    """(…, 4) straight alpha → (…, 3) over white, sRGB-encoded blending as in the evaluation."""
+    return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+
+
+def _crop(picture: NDArray, window: tuple) -> NDArray:
+    left, top, right, bottom = window
+    return picture[top:bottom, left:right]
