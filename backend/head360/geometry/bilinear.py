@@ -6,6 +6,7 @@ therefore gives the core of the expressions *exactly* as J_core(v, s) · D_e(v),
 
     neutral core  (S, N, 3)      the neutral slice of the Tucker core,
     frame core    (N, K)·(K, S·9) J of every vertex, factored on the vertex mode as well,
+    jaw core      (S, 3, 3)      the one J of the jaw shapes, the same at every vertex,
     generic deltas (52, N, 3)    ICT-FaceKit's shapes, sparse,
 
 and V(s, b) = neutral(s) + J(s) · (D ×₃ b) is linear in s and linear in b. After the linear model
@@ -35,6 +36,7 @@ from head360.arkit import INDEX, NAMES
 from head360.errors import ModelInvalid
 from head360.geometry.gaze import EYE_LOOKS, eye_rotations, rotation
 from head360.geometry.topology import Topology
+from head360.geometry.transfer import JAW_ROWS
 
 Floats = NDArray[np.float32]
 
@@ -111,6 +113,7 @@ class BilinearModel:
         topology: triangles, UVs, parts, landmarks.
         neutral_core: (S, N, 3) float32.
         frame_basis: (N, K) float32; ``frame_core``: (K, S, 9) float32, row-major J.
+        jaw_core: (S, 3, 3) float32, J of ``transfer.JAW_ROWS``' shapes.
         generic_deltas: (52, N, 3) float32 in the order of ``arkit.NAMES``.
         eye_core: (S, 2, 3) float32 eyeball centres, linear in s like the neutral.
         shape_factors: (I, S) float32, the coefficients of the identities it was built from.
@@ -122,6 +125,7 @@ class BilinearModel:
     neutral_core: Floats
     frame_basis: Floats
     frame_core: Floats
+    jaw_core: Floats
     generic_deltas: Floats
     eye_core: Floats
     shape_factors: Floats
@@ -173,7 +177,12 @@ class BilinearModel:
         out = d[:, :, :1] * frames[:, :, 0]
         for k in (1, 2):
             out += d[:, :, k : k + 1] * frames[:, :, k]
+        out[JAW_ROWS] = d[JAW_ROWS] @ self.jaw_map(s).T
         return out
+
+    def jaw_map(self, s: ArrayLike) -> Floats:
+        """(S,) → (3, 3) float32 J of the jaw shapes."""
+        return np.tensordot(self._shape(s), self.jaw_core, axes=1)
 
     def eye_centres(self, s: ArrayLike) -> Floats:
         """(S,) → (2, 3) float32 centres of the left and the right eyeball."""
@@ -185,8 +194,14 @@ class BilinearModel:
         For many poses of one identity use ``identity(s).pose(b)``.
         """
         b = effective_blendshapes(blendshapes)
-        mixed = (b @ self.generic_deltas.reshape(len(b), -1)).reshape(-1, 3, 1)
-        moved = self.neutral(s) + np.matmul(self.frames(s), mixed)[:, :, 0]
+        flat = self.generic_deltas.reshape(len(b), -1)
+        local = b.copy()
+        local[JAW_ROWS] = 0.0
+        moved = self.neutral(s)
+        moved += np.matmul(self.frames(s), (local @ flat).reshape(-1, 3, 1))[:, :, 0]
+        if b[JAW_ROWS].any():
+            jaw = (b[JAW_ROWS] @ flat[JAW_ROWS]).reshape(-1, 3)
+            moved += jaw @ self.jaw_map(s).T
         return turn_eyes(moved, b, self.eye_centres(s), self.eyeballs)
 
     def identity(self, s: ArrayLike) -> IdentityMesh:

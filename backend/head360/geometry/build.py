@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from head360.geometry.ict import IctModel, load_ict
 from head360.geometry.population import Population, build_population
 from head360.geometry.reduce import bind, guide_shapes, reduce_topology
 from head360.geometry.topology import Topology
-from head360.geometry.tucker import factors_from_gram, gram
+from head360.geometry.transfer import JAW_ROWS
+from head360.geometry.tucker import factors_from_gram
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ def decompose(
     """
     kept = population.kept
     face, rest = _measured_vertices(ict)
-    face_gram = gram(population.slices(face))
-    rest_gram = gram(population.slices(rest))
+    face_gram = population.gram(face)
+    rest_gram = population.gram(rest)
     whole = face_gram + REST_WEIGHT * rest_gram
     factors = factors_from_gram(whole[:kept, :kept], RANK).factors
     # Held-out heads: least squares on the core C = Uᵀ X, all from inner products.
@@ -93,6 +94,25 @@ def decompose(
     others = np.linalg.solve(normal, factors.T @ whole[:kept, kept:]).T
     optimum = factors_from_gram(face_gram[:kept, :kept], RANK).factors
     return factors, np.concatenate([factors, others]), optimum
+
+
+def _residuals(
+    population: Population, vertices: NDArray[np.integer], combine: Array
+) -> Iterator[NDArray[np.float32]]:
+    """Per slice (R, n, 3): heads 0 … R-1 minus ``combine`` (R, kept) times the kept heads."""
+    rows, kept = combine.shape
+
+    def difference(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        flat = (combine @ x[:kept].reshape(kept, -1)).astype(np.float32)
+        return x[:rows] - flat.reshape(rows, *x.shape[1:])
+
+    rest = difference(population.neutrals[:, vertices])
+    yield rest
+    for e in range(1, 53):
+        active, change = population.change(e, vertices)
+        residual = rest.copy()
+        residual[:, active] += difference(change)
+        yield residual
 
 
 def measure_full(
@@ -108,13 +128,12 @@ def measure_full(
     combine = (coefficients @ factors.T).astype(np.float32)
     best = (optimum @ optimum.T).astype(np.float32)
     own, other, ideal, elsewhere, elsewhere_out = (Errors() for _ in range(5))
-    for x in population.slices(face):
-        residual = (x - combine @ x[:kept]).reshape(len(x), -1, 3)
+    for residual in _residuals(population, face, combine):
         own.add(residual[:kept])
         other.add(residual[kept:])
-        ideal.add((x[:kept] - best @ x[:kept]).reshape(kept, -1, 3))
-    for x in population.slices(rest):
-        residual = (x - combine @ x[:kept]).reshape(len(x), -1, 3)
+    for residual in _residuals(population, face, best):
+        ideal.add(residual)
+    for residual in _residuals(population, rest, combine):
         elsewhere.add(residual[:kept])
         elsewhere_out.add(residual[kept:])
     return {
@@ -142,7 +161,8 @@ def assemble_model(
 
     deltas = np.ascontiguousarray(population.deltas[:, ids])
     # J matters as much as the vertex ever moves: weigh the factorisation by that.
-    motion = np.sqrt((deltas.astype(np.float64) ** 2).sum(axis=(0, 2)))
+    local = np.setdiff1d(np.arange(len(deltas)), JAW_ROWS)
+    motion = np.sqrt((deltas[local].astype(np.float64) ** 2).sum(axis=(0, 2)))
     moving = np.flatnonzero(motion > 1e-5)
     frames = np.stack([project(population.frames[b][:, ids[moving]]) for b in range(3)], axis=-1)
     table = frames.transpose(1, 0, 2, 3).reshape(len(moving), -1).astype(np.float64)
@@ -160,6 +180,7 @@ def assemble_model(
         frame_core=np.ascontiguousarray(
             axes.T.reshape(-1, rank, 9), dtype=np.float32
         ),
+        jaw_core=project(population.jaw_maps),
         generic_deltas=deltas,
         eye_core=project(population.eye_centres),
         shape_factors=factors.astype(np.float32),

@@ -1,4 +1,4 @@
-"""Half-edge collapse to a SUBSET of the vertices, so that every per-vertex array restricts by index.
+"""Half-edge collapse to a SUBSET of the vertices: every per-vertex array restricts by index.
 
 Quadric error (Garland & Heckbert, SIGGRAPH 1997) summed over several shapes of the same topology,
 so that what only appears in an expression keeps its vertices too. UV seams, part borders and open
@@ -39,6 +39,17 @@ class Decimated:
     source: NDArray[np.int64]
 
 
+def _add_planes(
+    quadric: Array, corners: NDArray[np.integer], normal: Array, point: Array, weight: Array
+) -> None:
+    """Add planes (F, S) through ``point`` to the (N, S, 4, 4) quadrics of their corners."""
+    offset = -(normal * point).sum(axis=2, keepdims=True)
+    plane = np.concatenate([normal, offset], axis=2)
+    outer = np.einsum("fsa,fsb,fs->fsab", plane, plane, weight, optimize=True)
+    for k in range(corners.shape[1]):
+        np.add.at(quadric, corners[:, k], outer)
+
+
 class _Mesh:
     """The shrinking mesh. Vertex ids never change; dead faces are None."""
 
@@ -67,10 +78,10 @@ class _Mesh:
         count, s = self.shapes.shape[:2]
         homogeneous = np.concatenate([self.shapes, np.ones((count, s, 1))], axis=2)
         self.points = np.einsum("nsa,nsb->nsab", homogeneous, homogeneous).reshape(count, -1)
-        self.quadric = np.zeros((count, s, 4, 4))
+        quadric = np.zeros((count, s, 4, 4))
         cross = np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0])
         length = np.maximum(np.linalg.norm(cross, axis=2, keepdims=True), 1e-20)
-        self._add_planes(triangles, cross / length, p[:, 0], length[:, :, 0] / 6.0)
+        _add_planes(quadric, triangles, cross / length, p[:, 0], length[:, :, 0] / 6.0)
         edges: dict[tuple[int, int], list[int]] = {}
         for f, corners in enumerate(triangles.tolist()):
             for k in range(3):
@@ -83,17 +94,8 @@ class _Mesh:
             side = np.cross(along, cross[ids[:, 2]])
             side /= np.maximum(np.linalg.norm(side, axis=2, keepdims=True), 1e-20)
             weight = _BORDER_WEIGHT * (along**2).sum(axis=2) / 6.0
-            self._add_planes(ids[:, :2], side, self.shapes[ids[:, 0]], weight)
-        self.quadric = self.quadric.reshape(count, -1)
-
-    def _add_planes(
-        self, corners: NDArray[np.integer], normal: Array, point: Array, weight: Array
-    ) -> None:
-        offset = -(normal * point).sum(axis=2, keepdims=True)
-        plane = np.concatenate([normal, offset], axis=2)
-        outer = np.einsum("fsa,fsb,fs->fsab", plane, plane, weight, optimize=True)
-        for k in range(corners.shape[1]):
-            np.add.at(self.quadric, corners[:, k], outer)
+            _add_planes(quadric, ids[:, :2], side, self.shapes[ids[:, 0]], weight)
+        self.quadric = quadric.reshape(count, -1)
 
     def _corner_uv(self, face: int, vertex: int) -> int:
         corners = self.faces[face]

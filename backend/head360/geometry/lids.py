@@ -23,6 +23,7 @@ Array = NDArray[np.floating]
 _COLUMNS = 24
 _NEAR = 0.004  # metres from the lid margins: fully corrected
 _FAR = 0.018  # metres: untouched
+_OVERLAP = 0.0006  # metres: a little further than shut, since the decomposition rounds a little
 _KERNEL = 0.0025  # metres along the lid
 
 
@@ -49,6 +50,7 @@ class Aperture:
         opening = np.asarray(neutral, dtype=np.float64)
         opening = opening[self.upper] - opening[self.lower]
         shared = 0.5 * (gradients[self.upper] + gradients[self.lower]).astype(np.float64)
+        opening = opening + _OVERLAP * self.gap / np.linalg.norm(self.gap, axis=1, keepdims=True)
         missing = opening - np.einsum("pab,pb->pa", shared, self.gap)
         direction = self.gap / (self.gap**2).sum(axis=1, keepdims=True)
         bent = shared + missing[:, :, None] * direction[:, None, :]

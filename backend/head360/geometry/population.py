@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from head360.geometry.ict import IctModel
-from head360.geometry.transfer import ict_transfer
+from head360.geometry.transfer import JAW_ROWS, ict_transfer
+from head360.geometry.tucker import gram
 
 Floats = NDArray[np.float32]
 
@@ -30,6 +31,7 @@ class Population:
         coefficients: (I, 100) float32 ICT coefficients.
         neutrals: (I, N, 3) float32.
         frames: (3, I, N, 3) float32; ``frames[b, i, v, a]`` = J_iv[a, b].
+        jaw_maps: (I, 3, 3) float32, the J of the five jaw shapes at every vertex.
         deltas: (52, N, 3) float32 generic deltas.
         eye_centres: (I, 2, 3) float64.
         kept: how many of the identities the decomposition is built from.
@@ -38,6 +40,7 @@ class Population:
     coefficients: Floats
     neutrals: Floats
     frames: Floats
+    jaw_maps: Floats
     deltas: Floats
     eye_centres: NDArray[np.float64]
     kept: int
@@ -45,23 +48,47 @@ class Population:
     def expression(self, e: int, vertices: NDArray[np.integer] | slice = slice(None)) -> Floats:
         """(I, n, 3) float32 posed meshes of slice ``e``: 0 neutral, 1 … 52 one expression each."""
         posed = self.neutrals[:, vertices].copy()
-        if e == 0:
-            return posed
+        if e > 0:
+            active, change = self.change(e, vertices)
+            posed[:, active] += change
+        return posed
+
+    def change(
+        self, e: int, vertices: NDArray[np.integer] | slice = slice(None)
+    ) -> tuple[NDArray[np.int64], Floats]:
+        """Expression ``e`` (1 … 52) moves (a,) of ``vertices`` (indices) by (I, a, 3)."""
         delta = self.deltas[e - 1, vertices]
         active = np.flatnonzero(np.abs(delta).max(axis=1) > 0)
+        delta = delta[active]
+        if e - 1 in JAW_ROWS:
+            return active, np.einsum("iab,vb->iva", self.jaw_maps, delta)
         ids = np.arange(self.neutrals.shape[1])[vertices][active]
-        for axis in range(3):
-            posed[:, active] += self.frames[axis][:, ids] * delta[active, axis, None]
-        return posed
+        moved = self.frames[0][:, ids] * delta[:, :1]
+        for axis in (1, 2):
+            moved += self.frames[axis][:, ids] * delta[:, axis, None]
+        return active, moved
+
+    def gram(self, vertices: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(I, I) Gram matrix of all 53 posed slices on ``vertices``.
+
+        Equal to ``tucker.gram(self.slices(vertices))``, four times cheaper: an expression moves a
+        quarter of the vertices, so (X₀+Δ)(X₀+Δ)ᵀ is expanded and only Δ's own columns are touched.
+        """
+        rest = self.neutrals[:, vertices].astype(np.float64)
+        total = (1 + len(self.deltas)) * (flat := rest.reshape(len(rest), -1)) @ flat.T
+        summed = np.zeros_like(rest)
+        for e in range(1, 1 + len(self.deltas)):
+            active, change = self.change(e, vertices)
+            moved = change.astype(np.float64)
+            summed[:, active] += moved
+            total += gram([moved.reshape(len(moved), -1)])
+        cross = flat @ summed.reshape(len(rest), -1).T
+        return total + cross + cross.T
 
     def slices(self, vertices: NDArray[np.integer] | slice = slice(None)) -> Iterator[Floats]:
         """The 53 slices of the identity unfolding: (I, 3n) float32 each."""
         for e in range(1 + len(self.deltas)):
             yield self.expression(e, vertices).reshape(len(self.neutrals), -1)
-
-    def identity_frames(self, i: int, vertices: NDArray[np.integer]) -> Floats:
-        """(n, 3, 3) float32 J of identity ``i``."""
-        return np.moveaxis(self.frames[:, i, vertices], 0, -1)
 
 
 def draw_coefficients(count: int, modes: int, seed: int) -> Floats:
@@ -81,8 +108,16 @@ def build_population(
     neutrals = ict.identities(coefficients)
     transfer = ict_transfer(ict)
     frames = np.empty((3, *neutrals.shape), dtype=np.float32)
+    jaws = np.empty((len(neutrals), 3, 3), dtype=np.float32)
     for i, neutral in enumerate(neutrals):
+        jaws[i] = transfer.jaw_map(neutral)
         frames[:, i] = np.moveaxis(transfer.gradients(neutral), -1, 0)
     return Population(
-        coefficients, neutrals, frames, ict.expression_deltas, ict.centres_of(neutrals), kept
+        coefficients,
+        neutrals,
+        frames,
+        jaws,
+        ict.expression_deltas,
+        ict.centres_of(neutrals),
+        kept,
     )

@@ -16,6 +16,7 @@ from head360 import arkit
 from head360.geometry.atlas import material_to_atlas
 from head360.geometry.decimate import Decimated, decimate
 from head360.geometry.ict import IctModel
+from head360.geometry.population import draw_coefficients
 from head360.geometry.topology import Topology
 
 # Vertices to keep. The sum is about 10,000.
@@ -36,20 +37,23 @@ BUDGETS: dict[str, int] = {
 GUIDES: tuple[dict[str, float], ...] = (
     {"jawOpen": 1.0, "tongueOut": 1.0},
     {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
-    {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 1.0, "cheekSquintRight": 1.0},
+    {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 1.0, "eyeSquintRight": 1.0},
     {"mouthPucker": 1.0},
     {"mouthFunnel": 1.0, "jawOpen": 0.3},
     {"browInnerUp": 1.0, "noseSneerLeft": 1.0, "noseSneerRight": 1.0, "cheekPuff": 1.0},
 )
+GUIDE_IDENTITIES = 5
 
 
 def guide_shapes(ict: IctModel) -> NDArray[np.float64]:
-    """(1 + len(GUIDES), N, 3) float64 metres: neutral first."""
+    """(1 + len(GUIDES) + GUIDE_IDENTITIES, N, 3) float64 metres: neutral first."""
     shapes = [ict.neutral.astype(np.float64)]
     for weights in GUIDES:
         moved = sum(w * ict.expression_deltas[arkit.INDEX[name]] for name, w in weights.items())
         shapes.append(ict.neutral + moved)
-    return np.stack(shapes)
+    # Folds that only some heads have: behind the ear, at the nostrils, under the chin.
+    coefficients = draw_coefficients(GUIDE_IDENTITIES, len(ict.identity_deltas), seed=1)
+    return np.concatenate([np.stack(shapes), ict.identities(coefficients)])
 
 
 def visible_triangles(ict: IctModel) -> NDArray[np.int64]:
@@ -187,5 +191,5 @@ def _closest_barycentric(
     points = edges[..., :1] * a + edges[..., 1:2] * b + edges[..., 2:] * c
     nearest = ((points - p) ** 2).sum(axis=2).argmin(axis=0)
     on_edge = edges[nearest, np.arange(len(p))]
-    inside = (options[0] >= 0).all(axis=1)
-    return np.where(inside[:, None], options[0], on_edge)
+    inside = (options[0] >= 0).all(axis=1, keepdims=True)
+    return np.where(inside, options[0], on_edge)

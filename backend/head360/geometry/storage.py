@@ -103,6 +103,7 @@ def write_model(model: BilinearModel, path: Path) -> Path:
     tensors |= {
         "moving": np.packbits(moving),
         "frame_core": model.frame_core,
+        "jaw_core": model.jaw_core,
         "eye_core": model.eye_core,
         "shape_factors": model.shape_factors,
         "identity_coefficients": model.identity_coefficients.astype(np.float16),
@@ -185,6 +186,7 @@ def _assemble(tensors: Arrays, note: dict[str, Any]) -> BilinearModel:
         neutral_core=neutral.reshape(len(neutral), count, 3),
         frame_basis=basis,
         frame_core=tensors["frame_core"],
+        jaw_core=tensors["jaw_core"],
         generic_deltas=_unpack_deltas(group("deltas"), count),
         eye_core=tensors["eye_core"],
         shape_factors=tensors["shape_factors"],

@@ -5,8 +5,10 @@ For every vertex v the linear map J_v takes the generic neutral's neighbourhood 
 2004), and ``delta_identity = J_v · delta_generic``. A wide mouth therefore smiles wide, and a
 turned surface moves along its own normal, which plain addition of the generic deltas would miss.
 
-Teeth with gums and tongue, and each eyeball, use one similarity per part so that they stay rigid
-where the generic expression is rigid; lashes and lid helpers follow the nearest skin vertex.
+The jaw is a bone, not a surface: jawOpen, jawForward, jawLeft, jawRight and mouthClose (which takes
+jawOpen back) use one similarity for the whole head, fitted where jawOpen moves it. Teeth, gums and
+tongue use the same one in every expression, so the chin never lets them through. Each eyeball has a
+similarity of its own; lashes and lid helpers follow the nearest skin vertex.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from head360.arkit import INDEX
 from head360.geometry.ict import SKIN_PARTS, IctModel
 from head360.geometry.lids import Aperture, find_aperture
 
@@ -27,6 +30,8 @@ Array = NDArray[np.floating]
 # crease of the lids, and then blinks of unusual eyes leave a gap.
 SMOOTHING = 12
 BRIDGE = 0.004  # metres
+JAW_SHAPES = ("jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose")
+JAW_ROWS = [INDEX[name] for name in JAW_SHAPES]
 
 
 def triangle_frames(points: Array, triangles: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -42,14 +47,21 @@ def triangle_frames(points: Array, triangles: NDArray[np.integer]) -> NDArray[np
     return np.stack([e1, e2, normal / np.sqrt(length)], axis=2)
 
 
-def similarity(source: Array, target: Array) -> NDArray[np.float64]:
-    """(3, 3) scale · rotation that best maps centred ``source`` (M, 3) onto ``target`` (M, 3)."""
+def similarity(
+    source: Array, target: Array, weights: Array | None = None
+) -> NDArray[np.float64]:
+    """(3, 3) scale · rotation that best maps centred ``source`` (M, 3) onto ``target`` (M, 3).
+
+    ``weights``: (M,), not negative.
+    """
     a = np.asarray(source, dtype=np.float64)
     b = np.asarray(target, dtype=np.float64)
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    u, sigma, vt = np.linalg.svd(b.T @ a)
+    w = np.ones(len(a)) if weights is None else np.asarray(weights, dtype=np.float64)
+    w = (w / w.sum())[:, None]
+    a, b = a - (w * a).sum(axis=0), b - (w * b).sum(axis=0)
+    u, sigma, vt = np.linalg.svd((w * b).T @ a)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    return (u * sign) @ vt * float((sigma * sign).sum() / (a * a).sum())
+    return (u * sign) @ vt * float((sigma * sign).sum() / (w * a * a).sum())
 
 
 class FrameTransfer:
@@ -64,21 +76,25 @@ class FrameTransfer:
         bridge: skin vertices closer than this at rest share their maps while smoothing, so that
             lips that touch move alike; in the unit of ``rest``, 0 for none.
         apertures: eye openings whose maps are bent until blinks close.
+        jaw_weights: (N,) weight of each vertex in the jaw's similarity.
+        jaw_group: vertex ids that follow the jaw's similarity in every expression.
     """
 
     def __init__(
         self,
         rest: Array,
         triangles: NDArray[np.integer],
-        rigid_groups: list[NDArray[np.integer]] | None = None,
+        rigid_groups: Sequence[NDArray[np.integer]] = (),
         followers: NDArray[np.integer] | None = None,
         smoothing: int = SMOOTHING,
         bridge: float = 0.0,
         apertures: Sequence[Aperture] = (),
+        jaw_weights: Array | None = None,
+        jaw_group: NDArray[np.integer] | None = None,
     ) -> None:
         self.rest = np.asarray(rest, dtype=np.float64)
         self.triangles = np.asarray(triangles)
-        self.rigid_groups = rigid_groups or []
+        self.rigid_groups = rigid_groups
         self.skin = np.unique(self.triangles)
         local = np.full(len(self.rest), -1)
         local[self.skin] = np.arange(len(self.skin))
@@ -107,6 +123,8 @@ class FrameTransfer:
         ).tocsr()
         self.smoothing = smoothing
         self.apertures = apertures
+        self.jaw_weights = jaw_weights
+        self.jaw_group = np.asarray(jaw_group if jaw_group is not None else [], dtype=np.int64)
         self.followers = np.asarray(followers if followers is not None else [], dtype=np.int64)
         self._leaders = (
             cKDTree(self.rest[self.skin]).query(self.rest[self.followers])[1]
@@ -127,21 +145,38 @@ class FrameTransfer:
         result[self.followers] = result[self.skin[self._leaders]]
         for group in self.rigid_groups:
             result[group] = similarity(self.rest[group], np.asarray(neutral)[group])
+        result[self.jaw_group] = self.jaw_map(neutral)
         return result
+
+    def jaw_map(self, neutral: Array) -> NDArray[np.float64]:
+        """(3, 3) similarity of the jaw, weighted by how far jawOpen moves each vertex."""
+        if self.jaw_weights is None:
+            return np.eye(3)
+        ids = np.flatnonzero(self.jaw_weights)
+        return similarity(self.rest[ids], np.asarray(neutral)[ids], self.jaw_weights[ids])
 
 
 def ict_transfer(ict: IctModel, smoothing: int = SMOOTHING) -> FrameTransfer:
     """The transfer for the full ICT topology."""
     skin = [ict.part_names.index(name) for name in SKIN_PARTS]
     rigid = [
-        ict.part_vertices("gums_tongue", "teeth"),
         ict.part_vertices("eyeball_left"),
         ict.part_vertices("eyeball_right"),
     ]
     followers = ict.part_vertices("lacrimal_fluid", "eye_blend", "eye_occlusion", "eyelashes")
     triangles = ict.triangles[np.isin(ict.triangle_part, skin)]
     eyes = [find_aperture(ict, side) for side in (0, 1)]
-    return FrameTransfer(ict.neutral, triangles, rigid, followers, smoothing, BRIDGE, eyes)
+    return FrameTransfer(
+        ict.neutral,
+        triangles,
+        rigid,
+        followers,
+        smoothing,
+        BRIDGE,
+        eyes,
+        jaw_weights=np.linalg.norm(ict.expression_deltas[INDEX["jawOpen"]], axis=1),
+        jaw_group=ict.part_vertices("gums_tongue", "teeth"),
+    )
 
 
 def apply_gradients(gradients: Array, deltas: Array) -> Array:

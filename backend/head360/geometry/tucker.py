@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
+_CHUNK = 1 << 20  # numbers: 8 MiB in float64
+
 
 @dataclass(frozen=True)
 class IdentityFactors:
@@ -36,9 +38,14 @@ class IdentityFactors:
 
 
 def tensor_chunks(tensor: Array) -> Iterator[Array]:
-    """(M, I, E) tensor → E chunks (I, M), the unfolding on the identity mode in pieces."""
-    for e in range(tensor.shape[2]):
-        yield tensor[:, :, e].T
+    """(M, I, E) tensor → chunks (I, rows·E): the unfolding on the identity mode in pieces.
+
+    Cut along the first axis, because there a slice is one run of memory.
+    """
+    rows = max(1, _CHUNK // (tensor.shape[1] * tensor.shape[2]))
+    for first in range(0, len(tensor), rows):
+        block = tensor[first : first + rows]
+        yield np.ascontiguousarray(block.transpose(1, 0, 2)).reshape(tensor.shape[1], -1)
 
 
 def gram(
@@ -98,7 +105,5 @@ def tensorly_tucker(tensor: Array, rank: int) -> tuple[Array, Array]:
 def gram_tucker(tensor: Array, rank: int) -> tuple[Array, Array]:
     """The same as :func:`tensorly_tucker` by the Gram route."""
     result = identity_tucker(tensor_chunks(tensor), rank)
-    core = np.empty((tensor.shape[0], rank, tensor.shape[2]), dtype=tensor.dtype)
-    for e, chunk in enumerate(tensor_chunks(tensor)):
-        core[:, :, e] = result.project(chunk).T
-    return core, result.factors
+    # The tensor lies in memory row by row, so the core is one small product per row.
+    return np.matmul(result.factors.T.astype(tensor.dtype), tensor), result.factors
