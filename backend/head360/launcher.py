@@ -111,7 +111,8 @@ class LocalBackend:
         boot_id = secrets.token_hex(8)
         command = [
             str(python or sys.executable),
-            # Not -I: it would hide a development install through PYTHONPATH given in ``env``.
+            # Nothing is imported from the working folder; -I would also hide ``env``'s PYTHONPATH.
+            "-P",
             "-m",
             "head360",
             "serve",

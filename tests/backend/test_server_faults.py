@@ -21,7 +21,7 @@ from server_tools import ENV, FACTORY, frames, start, until
 from head360 import connection, protocol
 from head360.client import Client, Failed
 from head360.errors import BadInput, TryAgain
-from head360.launcher import LocalBackend, State
+from head360.launcher import LocalBackend, State, clean_environment
 from head360.rendering.cameras import orbit
 from head360.server.auth import KeyPair
 
@@ -288,6 +288,30 @@ def test_a_worker_that_never_starts_is_reported(tmp_path: Path, models_dir: Path
         assert backend.poll().exit_code == 69
     finally:
         backend.stop()
+
+
+def test_an_interpreter_without_head360_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="Python interpreter"):
+        LocalBackend.start(tmp_path / "no-python", tmp_path)
+    stub = tmp_path / "stub"
+    stub.mkdir()
+    (stub / "head360.py").write_text("raise SystemExit('this Python has no head360')")
+    run = tmp_path / "run"
+    backend = LocalBackend.start(sys.executable, run, env={"PYTHONPATH": str(stub)})
+    until(lambda: backend.poll().exit_code is not None)
+    assert "no head360" in str(backend.poll().error())
+
+
+def test_blenders_own_python_settings_do_not_reach_the_backend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONHOME", "/blender/python")
+    monkeypatch.setenv("PYTHONPATH", "/blender/addons")
+    cleaned = clean_environment({"EXTRA": "1"})
+    assert "PYTHONHOME" not in cleaned
+    assert "PYTHONPATH" not in cleaned
+    assert cleaned["EXTRA"] == "1"
+    assert cleaned["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.parametrize("bind", ["tcp://0.0.0.0:0", "tcp://[::]:1", "ipc:///x", "tcp://h:x", ""])

@@ -81,6 +81,15 @@ def test_long_arrays_are_cut_into_chunks(size: int) -> None:
     assert np.array_equal(ANSWERS.unpack(frames).blobs["a"], array)
 
 
+def test_what_the_other_side_would_refuse_is_not_sent() -> None:
+    with pytest.raises(WireError, match="limit"):
+        REQUESTS.pack(protocol.CreateHead("x" * protocol.MAX_HEADER), id="1")
+    with pytest.raises(WireError, match="limit"):
+        REQUESTS.pack(protocol.Ping(), id="1", blobs={"a": np.zeros((65 << 20) // 8)})
+    with pytest.raises(WireError, match="do not travel"):
+        REQUESTS.pack(protocol.Ping(), id="1", blobs={"a": np.zeros(3, np.float16)})
+
+
 def header(**changes: object) -> bytes:
     """A valid header of a frame request, with fields replaced."""
     content = json.loads(requests()[6][0])

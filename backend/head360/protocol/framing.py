@@ -122,6 +122,8 @@ class Codec:
             v=MAJOR, id=id, body=body, re=re, minor=MINOR, ttl_ms=ttl_ms, blobs=table
         )
         frames[0] = msgspec.json.encode(header)
+        if len(frames[0]) > MAX_HEADER or len(table) > MAX_BLOBS:
+            raise WireError("a message header is over the limit", "LIMIT")
         return frames
 
     def unpack(self, frames: Sequence[Any]) -> Message:

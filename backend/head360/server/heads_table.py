@@ -77,7 +77,7 @@ def read_model(path: Path) -> Model | None:
         styles=_names(manifest, "styles"),
         licence=_text(manifest, "licence") or _text(manifest, "license"),
         preset=_text(manifest, "preset"),
-        note=_text(manifest, "training_data") or _text(manifest, "note"),
+        note=_text(manifest, "training_data") or _text(manifest, "notices"),
     )
     return Model(path.resolve(), info, hashlib.sha256(raw).hexdigest())
 
@@ -184,7 +184,10 @@ def _member(path: Path, name: str, limit: int) -> bytes | None:
 
 
 def _text(manifest: dict, key: str) -> str:
+    """A text, or a list of texts as one; anything else is treated as absent."""
     value = manifest.get(key)
+    if isinstance(value, list):
+        value = "; ".join(item for item in value if isinstance(item, str))
     return value[:2000] if isinstance(value, str) else ""
 
 
