@@ -18,8 +18,8 @@ from head360.rendering import raster
 
 Floats = NDArray[np.float32]
 
-DIRECTIONS = 72
-SIZE = 200  # pixels of a depth picture: about 2 mm on a head
+DIRECTIONS = 64
+SIZE = 176  # pixels of a depth picture: about 2 mm on a head
 _BIAS, _SOFT = 0.0015, 0.003  # metres: where occlusion starts and where it is complete
 _SPREAD = 14.0  # concentration of a lamp's directions
 

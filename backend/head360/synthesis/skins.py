@@ -122,7 +122,7 @@ def _paint_faces(faces: NDArray[np.bool_], topology: Topology) -> NDArray[np.boo
 
 
 def _paint_tongue(atlas: Pixels, topology: Topology, tongue: NDArray[np.bool_]) -> None:
-    is_tongue = tongue[topology.faces].all(1)
+    is_tongue = np.asarray(tongue[topology.faces].all(1), dtype=np.bool_)
     mask = gaussian_filter(_paint_faces(is_tongue, topology).astype(np.float32), 2.0)[..., None]
     noise = np.random.default_rng(0).normal(0, 1, (SIZE, SIZE)).astype(np.float32)
     bumps = 1 + 0.05 * gaussian_filter(noise, 1.5)[..., None] / 0.19

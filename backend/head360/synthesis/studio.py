@@ -118,6 +118,7 @@ class Studio:
         self._casters = topology.faces[self._materials != LASH]
         self._iris = {side: self._iris_of(side) for side in ("eyeball_left", "eyeball_right")}
         self._average = model.neutral(model.mean_shape)
+        self._last: tuple[Floats, Floats, Floats] | None = None
         self._sitters: dict[str, _Sitter] = {}
         self._style_cache: dict[str, hair_cards.Style] = {}
         self._worn: dict[tuple[str, str], hair_cards.WornHair] = {}
@@ -137,7 +138,8 @@ class Studio:
             identity = self.model.identity(shape)
             atlas = head_atlas(
                 self.model.topology, self._generic, self._tongue, self.assets, skin=spec.skin,
-                iris=spec.iris, brow=spec.brow, brow_colour=spec.brow_colour, iris_gain=spec.iris_gain,
+                iris=spec.iris, brow=spec.brow, brow_colour=spec.brow_colour,
+                iris_gain=spec.iris_gain,
             )  # fmt: skip
             lattice = Lattice.between(
                 identity.neutral[self._skin_vertices], self._average[self._skin_vertices]
@@ -185,9 +187,7 @@ class Studio:
         """Head and hair of one moment as one mesh, ready for any number of cameras."""
         sitter = self.sitter(subject)
         topology = self.model.topology
-        normals = vertex_normals(vertices, topology.faces)
-        normals = self._round_eyes(vertices, normals)
-        shadows = self._shadows(vertices, normals)
+        normals, shadows = self._surface(vertices)
         tangents = np.zeros_like(vertices)
         layers = np.where(self._materials == LASH, 0, -1).astype(np.int32)
         if style is None:
@@ -213,6 +213,14 @@ class Studio:
         masks = np.stack([self._mask, cards.mask.repeat(size, 0).repeat(size, 1)])
         layers = np.concatenate([layers, np.full(len(cards.faces), 1, dtype=np.int32)])
         return scene, raster.Cutout(corner_uvs, layers, masks)
+
+    def _surface(self, vertices: Floats) -> tuple[Floats, Floats]:
+        """Normals (N, 3) and shadows (N, 1 + L); the last pose's are kept for its bald twin."""
+        if self._last is None or self._last[0] is not vertices:
+            normals = vertex_normals(vertices, self.model.topology.faces)
+            normals = self._round_eyes(vertices, normals)
+            self._last = (vertices, normals, self._shadows(vertices, normals))
+        return self._last[1], self._last[2]
 
     def photograph(
         self, scene: ShadeInput, cutout: raster.Cutout, camera: Camera, width: int, height: int

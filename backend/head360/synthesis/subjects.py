@@ -52,7 +52,7 @@ CAST: tuple[SubjectSpec, ...] = (
     SubjectSpec("hiro", 122, "onlytheghosts_old_eurasian_male", "brownlight", "eyebrow008",
                 (52, 44, 40), "short02", 0.7),
     SubjectSpec("lena", 108, "makehuman_middleage_lightskinned_female2", "bluegreen", "eyebrow009",
-                (92, 64, 44), "ponytail01"),
+                (92, 64, 44), "ponytail01", 0.6),
 )  # fmt: skip
 
 
