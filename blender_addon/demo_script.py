@@ -143,6 +143,7 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
         surface.location.x += 0.5
         scene.frame_set(1)
         scene.head360.output = "//frames/"
+        look_through_camera()
         blend = save(out / "scene.blend")
         report = {
             "out": str(out),
@@ -159,6 +160,15 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
         return report
     finally:
         blender_addon.unregister()
+
+
+def look_through_camera() -> None:
+    """Open the file where the rendered frames are seen: in the camera view."""
+    for screen in bpy.data.screens:
+        for area in screen.areas:
+            if area.type == "VIEW_3D":
+                area.spaces[0].region_3d.view_perspective = "CAMERA"
+                area.spaces[0].shading.color_type = "VERTEX"  # the surface in its own colours
 
 
 def save(target: Path) -> Path:
