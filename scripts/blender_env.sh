@@ -49,8 +49,10 @@ if blender=$(command -v blender); then
     mkdir .venv-blender
     version=$("$blender" --background --factory-startup --python-expr \
         'import sys; print("PYTHON %d.%d" % sys.version_info[:2])' | sed -n 's/^PYTHON //p')
+    # Without dependencies: numpy must stay Blender's own, which its other modules are built for.
     .venv/bin/python -m pip install --quiet --target .venv-blender/site --only-binary=:all: \
-        --python-version "$version" numpy msgspec pyzmq 'pillow>=11' "${tools[@]}"
+        --python-version "$version" --no-deps msgspec pyzmq 'pillow>=11' \
+        "${tools[@]}" iniconfig packaging pluggy pygments
     echo "$blender" >.venv-blender/.ready
     exit 0
 fi
