@@ -2,6 +2,7 @@
 
 Left out: lacrimal_fluid, eye_blend and eye_occlusion (shader helpers without a picture), the
 cornea faces that would hide the iris, and the back of the inner eye mesh that the sclera covers.
+The pupil, a hole in ICT, is closed with a fan that shows the middle of the iris picture.
 Lids, lips and the tongue keep more vertices than cheeks; skull, neck and teeth keep fewer.
 """
 
@@ -18,6 +19,7 @@ from head360.geometry.decimate import Decimated, decimate
 from head360.geometry.ict import IctModel
 from head360.geometry.population import draw_coefficients
 from head360.geometry.topology import Topology
+from head360.geometry.transfer import triangle_frames
 
 # Vertices to keep. The sum is about 10,000.
 BUDGETS: dict[str, int] = {
@@ -43,6 +45,8 @@ GUIDES: tuple[dict[str, float], ...] = (
     {"browInnerUp": 1.0, "noseSneerLeft": 1.0, "noseSneerRight": 1.0, "cheekPuff": 1.0},
 )
 GUIDE_IDENTITIES = 5
+IRISES = ("M_IrisLeft", "M_IrisRight")
+PUPIL_RADIUS = 0.002  # metres from the gaze axis: contains the pupil's rim, not the iris's
 
 
 def guide_shapes(ict: IctModel) -> NDArray[np.float64]:
@@ -60,11 +64,51 @@ def visible_triangles(ict: IctModel) -> NDArray[np.int64]:
     """Ids of the triangles that ship before reduction."""
     hidden = ict.triangle_hidden.copy()
     for side in (0, 1):
-        iris = ict.material_names.index(("M_IrisLeft", "M_IrisRight")[side])
+        iris = ict.material_names.index(IRISES[side])
         away = ict.neutral[ict.triangles].mean(axis=1) - ict.eye_centres[side]
         cosine = away @ ict.gaze_axes[side] / np.linalg.norm(away, axis=1)
-        hidden |= (ict.triangle_material == iris) & (cosine < 0.7)
+        frames = triangle_frames(ict.neutral, ict.triangles)[:, :, 2]
+        facing = frames @ ict.gaze_axes[side] / np.linalg.norm(frames, axis=1)
+        hidden |= (ict.triangle_material == iris) & ((cosine < 0.7) | (facing < 0.1))
     return np.flatnonzero(~hidden)
+
+
+def pupil_cap(
+    ict: IctModel, visible: NDArray[np.integer], side: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Close one pupil (0 left, 1 right): (T, 3) corners and uv corners of a fan over its rim.
+
+    ICT's iris is a shell with a hole, and the inside of the ball behind it is not shipped. The fan
+    shows the dark middle of the iris picture instead.
+
+    Raises:
+        ValueError: the visible iris has no single open rim around the gaze axis.
+    """
+    index = ict.material_names.index(IRISES[side])
+    rows = visible[ict.triangle_material[visible] == index]
+    triangles, uvs = ict.triangles[rows], ict.triangle_uvs[rows]
+    offset = ict.neutral - ict.eye_centres[side]
+    across = np.linalg.norm(np.cross(offset, ict.gaze_axes[side]), axis=1)
+    following: dict[int, int] = {}
+    corner_uv: dict[int, int] = {}
+    present = {
+        (a, b) for t in triangles.tolist() for a, b in zip(t, t[1:] + t[:1], strict=True)
+    }
+    for t, w in zip(triangles.tolist(), uvs.tolist(), strict=True):
+        for k in range(3):
+            a, b = t[k], t[(k + 1) % 3]
+            if (b, a) not in present and max(across[a], across[b]) < PUPIL_RADIUS:
+                following[b] = a  # the cap runs against its neighbours
+                corner_uv[a], corner_uv[b] = w[k], w[(k + 1) % 3]
+    if not following:
+        raise ValueError(f"{IRISES[side]} has no open rim")
+    loop = [min(following)]
+    while (upcoming := following[loop[-1]]) != loop[0]:
+        loop.append(upcoming)
+    if len(loop) != len(following):
+        raise ValueError(f"{IRISES[side]} has more than one open rim")
+    fan = np.array([(loop[0], loop[k], loop[k + 1]) for k in range(1, len(loop) - 1)])
+    return fan.astype(np.int32), np.vectorize(corner_uv.__getitem__)(fan).astype(np.int32)
 
 
 def importance(ict: IctModel) -> NDArray[np.float64]:
@@ -84,21 +128,30 @@ def importance(ict: IctModel) -> NDArray[np.float64]:
 def reduce_topology(ict: IctModel) -> tuple[Decimated, Topology]:
     """Decimate and build the shipped :class:`Topology` (about half a minute)."""
     visible = visible_triangles(ict)
+    triangles, triangle_uvs = ict.triangles[visible], ict.triangle_uvs[visible]
+    parts, materials = ict.triangle_part[visible], ict.triangle_material[visible]
+    for side, name in enumerate(IRISES):
+        cap, cap_uvs = pupil_cap(ict, visible, side)
+        triangles = np.concatenate([triangles, cap])
+        triangle_uvs = np.concatenate([triangle_uvs, cap_uvs])
+        eyeball = ict.part_names.index(("eyeball_left", "eyeball_right")[side])
+        parts = np.append(parts, np.full(len(cap), eyeball, dtype=parts.dtype))
+        index = ict.material_names.index(name)
+        materials = np.append(materials, np.full(len(cap), index, dtype=materials.dtype))
     budgets = np.array([BUDGETS.get(name, 0) for name in ict.part_names])
     result = decimate(
         guide_shapes(ict),
-        ict.triangles[visible],
-        ict.triangle_uvs[visible],
+        triangles,
+        triangle_uvs,
         ict.uvs,
-        ict.triangle_part[visible],
+        parts,
         ict.vertex_part,
         budgets,
         importance(ict),
         ict.landmarks68,
     )
-    source = visible[result.source]
     # Two scleras share uv rows with the face tile: one atlas uv per (material, uv) pair.
-    material = ict.triangle_material[source].astype(np.int64)
+    material = materials[result.source].astype(np.int64)
     key = material[:, None] * len(ict.uvs) + result.triangle_uvs
     unique, inverse = np.unique(key, return_inverse=True)
     atlas = np.zeros((len(unique), 2), dtype=np.float32)
@@ -115,7 +168,7 @@ def reduce_topology(ict: IctModel) -> tuple[Decimated, Topology]:
         faces=result.triangles,
         uvs=atlas,
         face_uvs=inverse.reshape(key.shape).astype(np.int32),
-        parts=renumber[ict.triangle_part[source]],
+        parts=renumber[parts[result.source]],
         part_names=tuple(present),
         vertex_parts=renumber[ict.vertex_part[result.kept]],
         landmarks68=np.searchsorted(result.kept, ict.landmarks68).astype(np.int32),
