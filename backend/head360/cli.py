@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.util
 import logging
+import os
 import signal
 import sys
 import threading
@@ -55,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see ``head360.errors``)."""
+    # torch and numba keep a thread pool each; OpenMP threads that spin while the other pool works
+    # made training six times slower on two cores. Must be set before either is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     if threading.current_thread() is threading.main_thread():

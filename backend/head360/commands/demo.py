@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 CHECKOUT = Path(__file__).resolve().parents[3]
 SCRIPT = CHECKOUT / "blender_addon" / "demo_script.py"
 BUNDLED_TAKE = Path(__file__).resolve().parents[1] / "data" / "takes" / "demo_take.csv"
-REAL_TAKE = "rom3_jaw_smile.csv"
 FPS = 12  # animation on twos: two seconds of acting fit into 24 frames
 _BACKDROP = ((236, 238, 241), (176, 184, 194))  # top and bottom of the pictures' background
 
@@ -73,26 +72,25 @@ def find_blender(given: str | None) -> Path:
     )
 
 
-def choose_take(given: Path | None) -> Path:
-    """The given take, else a real one from the assets, else the bundled synthetic one."""
+def candidate_takes(given: Path | None) -> list[Path]:
+    """The given take, else the real ones from the assets, else the bundled synthetic one."""
     if given is not None:
-        return given
+        return [given.resolve()]
     assets = Path(os.environ.get("HEAD360_ASSETS", CHECKOUT.parent / "shared" / "assets"))
-    real = assets / "arkit_takes" / REAL_TAKE
-    return real if real.is_file() else BUNDLED_TAKE
+    return sorted((assets / "arkit_takes").glob("*.csv")) or [BUNDLED_TAKE]
 
 
-def best_second(take: Take, length: float) -> float:
-    """Where a part of ``length`` seconds begins that shows many shapes and open eyes."""
-    starts = np.arange(0.0, max(take.duration - length, 0.0) + 1e-9, 0.1)
+def best_part(take: Take, length: float) -> tuple[float, float]:
+    """(score, second) of the part of ``length`` seconds with much acting and open eyes."""
     steps = np.linspace(0.0, length, 24)
 
     def score(start: float) -> float:
         part: NDArray[np.float32] = take.at(start + steps)
         blink = part[:, [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]].mean()
-        return float(np.ptp(part, axis=0).sum() + part.max(axis=1).mean() - 6.0 * blink)
+        return float(np.ptp(part, axis=0).sum() - 25.0 * blink)
 
-    return float(max(starts, key=score))
+    starts = np.arange(0.0, max(take.duration - length, 0.0) + 1e-9, 0.1)
+    return max((score(start), float(start)) for start in starts)
 
 
 def _command(blender: Path, arguments: list[str]) -> list[str]:
@@ -214,10 +212,11 @@ def run(args: argparse.Namespace) -> int:
     if not SCRIPT.is_file():
         raise BadInput("The demo needs a checkout of the project: clone it and run `make demo`.")
     blender = find_blender(args.blender)
-    take_path = choose_take(args.take).resolve()
-    take = read_take(take_path)
-    out = files.writable_folder(args.out).resolve()
     length = (args.frames - 1) / FPS
+    (_, first_second), take_path = max(
+        (best_part(read_take(path), length), path) for path in candidate_takes(args.take)
+    )
+    out = files.writable_folder(args.out).resolve()
     job = {
         "out": str(out),
         "frames": args.frames,
@@ -225,7 +224,7 @@ def run(args: argparse.Namespace) -> int:
         "fps": FPS,
         "model": args.model,
         "take": str(take_path),
-        "first_second": best_second(take, length),
+        "first_second": first_second,
         "length": length,
     }
     logger.info("Blender: %s; take: %s", blender, take_path.name)

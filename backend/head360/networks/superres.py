@@ -3,7 +3,7 @@
 The raw volume render is coarse. What the parametric mesh knows at output resolution (coverage,
 normals, the neural texture seen through each pixel) is handed to a small convolutional network
 that works at half the output size and predicts, per output pixel, a gain on the texture's colour,
-an offset to the upsampled render and a correction of alpha. Everything is convolutional, so one
+an offset to the upsampled render's colour and a correction of alpha. Everything is convolutional, so one
 set of weights serves any output size.
 """
 
@@ -62,12 +62,15 @@ class GuidedSuperResolution(nn.Module):
         x = F.leaky_relu(self.middle(x), 0.1)
         x = F.pixel_shuffle(self.leave(x), 2).float()
         raw, guide = raw.float(), guide.float()
+        # Alpha first; then straight colour, so that a silhouette pixel that is half covered takes the
+        # colour of the head and not a mixture with the dark of empty rays.
         base = F.interpolate(
-            raw[:, [0, 1, 2, self.raw_channels - 1]],
+            raw[:, [0, 1, 2, self.raw_channels - 2, self.raw_channels - 1]],
             size=(height, width),
             mode="bilinear",
             align_corners=False,
         )
-        colour = base[:, :3] + x[:, 3:6] + x[:, :3] * guide[:, :3]
-        alpha = 1 - (1 - guide[:, -1:]) * (1 - base[:, 3:]) + x[:, 6:]
-        return torch.cat([colour, alpha], 1)
+        alpha = 1 - (1 - guide[:, -1:]) * (1 - base[:, 4:]) + x[:, 6:]
+        straight = base[:, :3] / base[:, 3:4].clamp(min=0.05)
+        colour = straight + x[:, 3:6] + x[:, :3] * guide[:, :3]
+        return torch.cat([colour * alpha, alpha], 1)

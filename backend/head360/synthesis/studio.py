@@ -88,6 +88,7 @@ class Studio:
         subjects: who can sit.
         styles: which hair they can wear.
         samples: supersampling per axis; 3 gives ten levels of coverage.
+        shapes: identity coefficients by subject, where they are not the cast's own.
     """
 
     def __init__(
@@ -97,12 +98,14 @@ class Studio:
         subjects: tuple[SubjectSpec, ...],
         styles: tuple[hair_cards.StyleSpec, ...] = hair_cards.STYLES,
         samples: int = 3,
+        shapes: dict[str, Floats] | None = None,
     ) -> None:
         self.model = model
         self.assets = assets
         self.subjects = {spec.name: spec for spec in subjects}
         self.styles = {spec.name: spec for spec in styles}
         self.samples = samples
+        self._shapes = shapes or {}
         self.light: Light = soft_three_point()
         topology = model.topology
         ict = load_ict(assets)
@@ -134,7 +137,9 @@ class Studio:
                 known = ", ".join(self.subjects)
                 raise BadInput(f"There is no subject {name!r}: choose one of {known}.")
             spec = self.subjects[name]
-            shape = spec.shape(self.model)
+            shape = self._shapes.get(name)
+            if shape is None:
+                shape = spec.shape(self.model)
             identity = self.model.identity(shape)
             atlas = head_atlas(
                 self.model.topology, self._generic, self._tongue, self.assets, skin=spec.skin,

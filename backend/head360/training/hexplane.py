@@ -70,7 +70,9 @@ class Trainer:
         settings: schedule.
         out: run folder: ``checkpoint.safetensors``, ``previews/``, ``log.jsonl``, ``head/``.
         device: torch device.
-        held_out: groups with held-out cameras for previews and the closing evaluation.
+        held_out: groups with held-out cameras for previews and progress figures.
+        name: of the model; the run folder's by default.
+        recipe: facts about data and preset for the manifest.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Trainer:
         out: Path,
         device: str = "cpu",
         held_out: Shots | None = None,
+        name: str | None = None,
+        recipe: dict[str, Any] | None = None,
     ) -> None:
         self.shots, self.config, self.settings, self.device = shots, config, settings, device
         self.held_out = held_out
@@ -111,9 +115,14 @@ class Trainer:
             for i, name in enumerate(shots.subjects)
         )
         self.head = HexPlaneHead(
-            self.out.name, self.model, self.net, subjects, shots.styles,
+            name or self.out.name, self.model, self.net, subjects, shots.styles,
             np.zeros((len(shots.styles), 64, 64, 64), dtype=np.uint8),
-            {"licence": "GPL-3.0-or-later", "notices": shots.notices}, device,
+            {
+                "licence": "GPL-3.0-or-later",
+                "notices": shots.notices,
+                "training": {**(recipe or {}), "settings": asdict(settings)},
+            },
+            device,
         )  # fmt: skip
         lattices = [self.head.identity(shape)[1] for shape in shots.shapes]
         log.info("carving the hair hulls of %d styles", len(shots.styles))
@@ -185,6 +194,7 @@ class Trainer:
                     f"Stopped at step {self.step}; continue with --resume --out {self.out}."
                 )
         bar.close()
+        self.head.manifest["training"] |= {"steps": self.step, "seconds": round(self.seconds)}
         self.head.save(self.out / "head")
 
     def rate(self) -> float:
@@ -197,7 +207,7 @@ class Trainer:
 
     def train_step(self) -> dict[str, float]:
         """One optimisation step on one group; returns its losses."""
-        settings, shots, config = self.settings, self.shots, self.config
+        shots, config = self.shots, self.config
         group = int(self.rng.integers(len(shots)))
         for entry in self.optimiser.param_groups:
             entry["lr"] = entry["peak"] * self.rate()

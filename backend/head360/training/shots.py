@@ -113,21 +113,42 @@ NOTICES = [
 ]
 
 
-def shoot(spec: SynthSpec, workers: int = 2) -> Shots:
-    """Photograph a training set in the studio; same spec, same bytes.
+def shoot(
+    spec: SynthSpec,
+    workers: int = 2,
+    shapes: dict[str, Floats] | None = None,
+    style_names: tuple[str, ...] | None = None,
+) -> Shots:
+    """Photograph a set in the studio; same arguments, same bytes.
+
+    Args:
+        spec: what to photograph.
+        workers: processes that share the work; the result does not depend on it.
+        shapes: subject → identity coefficients, instead of the first of the cast.
+        style_names: instead of the studio's first styles.
 
     Raises:
-        BadInput: the raw assets are missing.
+        BadInput: the raw assets are missing, or a subject or style is not the studio's.
     """
     from head360.geometry.bilinear import BilinearModel
     from head360.synthesis.hair import STYLES
     from head360.synthesis.subjects import cast
 
-    if not 1 <= spec.styles <= len(STYLES):
-        raise BadInput(f"The studio has {len(STYLES)} hair styles, not {spec.styles}.")
-    subjects, styles = cast(spec.subjects), STYLES[: spec.styles]
-    names = [style.name for style in styles]
+    known = [style.name for style in STYLES]
+    if style_names is None and not 1 <= spec.styles <= len(known):
+        raise BadInput(f"The studio has {len(known)} hair styles, not {spec.styles}.")
+    names = list(style_names) if style_names is not None else known[: spec.styles]
+    subjects = cast(spec.subjects)
+    strangers = [name for name in names if name not in known]
+    strangers += [name for name in shapes or {} if name not in {s.name for s in subjects}]
+    if strangers:
+        raise BadInput(
+            f"The studio does not know {', '.join(strangers)}: evaluate this model on a data set "
+            "of its own with --data."
+        )
     model = BilinearModel.builtin()
+    if shapes is None:
+        shapes = {subject.name: subject.shape(model) for subject in subjects}
     # Each group has a random stream of its own: the result does not depend on the workers.
     plan = []
     for group in range(spec.groups):
@@ -140,7 +161,7 @@ def shoot(spec: SynthSpec, workers: int = 2) -> Shots:
     shots = Shots(
         tuple(s.name for s in subjects),
         tuple(names),
-        np.stack([s.shape(model) for s in subjects]),
+        np.stack([shapes[s.name] for s in subjects]),
         tuple(
             s.style if s.style in names else names[i % len(names)] for i, s in enumerate(subjects)
         ),
@@ -153,20 +174,29 @@ def shoot(spec: SynthSpec, workers: int = 2) -> Shots:
         notices=list(NOTICES),
     )
     if workers == 1:
-        parts = [_shoot_part(spec, jobs[0], plan)]
+        parts = [_shoot_part(spec, jobs[0], plan, shapes, names)]
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            parts = list(pool.map(_shoot_part, [spec] * workers, jobs, [plan] * workers))
+            parts = list(
+                pool.map(
+                    _shoot_part,
+                    [spec] * workers,
+                    jobs,
+                    [plan] * workers,
+                    [shapes] * workers,
+                    [names] * workers,
+                )
+            )
     for job, (blendshapes, cameras, rgba, hair) in zip(jobs, parts, strict=True):
         shots.blendshapes[job], shots.cameras[job] = blendshapes, cameras
         shots.rgba[job], shots.hair[job] = rgba, hair
-    studio = _studio(spec)
+    studio = _studio(spec, shapes)
     shots.atlases = np.stack([studio.sitter(name).atlas for name in shots.subjects])
     return shots
 
 
-def _studio(spec: SynthSpec):  # type: ignore[no-untyped-def]
+def _studio(spec: SynthSpec, shapes: dict[str, Floats]):  # type: ignore[no-untyped-def]
     from head360.geometry.assets import find_assets
     from head360.geometry.bilinear import BilinearModel
     from head360.synthesis.studio import Studio
@@ -176,15 +206,18 @@ def _studio(spec: SynthSpec):  # type: ignore[no-untyped-def]
 
 
 def _shoot_part(
-    spec: SynthSpec, groups: list[int], plan: list[tuple[int, int]]
+    spec: SynthSpec,
+    groups: list[int],
+    plan: list[tuple[int, int]],
+    shapes: dict[str, Floats],
+    styles: list[str],
 ) -> tuple[Floats, NDArray[np.float64], NDArray[np.uint8], NDArray[np.uint8]]:
     if len(groups) < spec.groups:
         from numba import set_num_threads
 
         set_num_threads(1)
-    studio = _studio(spec)
+    studio = _studio(spec, shapes)
     names = list(studio.subjects)
-    styles = list(studio.styles)
     size = spec.size
     blendshapes = np.zeros((len(groups), 52), dtype=np.float32)
     cameras = np.zeros((len(groups), spec.views, 25))
