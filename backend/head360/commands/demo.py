@@ -87,7 +87,8 @@ def best_part(take: Take, length: float) -> tuple[float, float]:
     def score(start: float) -> float:
         part: NDArray[np.float32] = take.at(start + steps)
         blink = part[:, [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]].mean()
-        return float(np.ptp(part, axis=0).sum() - 25.0 * blink)
+        # The eyes' own 14 shapes come first in the order; gaze alone is no expression.
+        return float(np.ptp(part[:, 14:], axis=0).sum() - 25.0 * blink)
 
     starts = np.arange(0.0, max(take.duration - length, 0.0) + 1e-9, 0.1)
     return max((score(start), float(start)) for start in starts)
