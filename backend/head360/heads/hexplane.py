@@ -15,15 +15,17 @@ from torch import Tensor
 
 from head360.arkit import COUNT
 from head360.errors import BadInput, ModelInvalid
+from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
 from head360.geometry.isosurface import extract
 from head360.geometry.lattice import Lattice
 from head360.heads import package
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
-from head360.heads.inputs import PoseInputs, ViewInputs, pose_inputs, view_inputs
+from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
+from head360.heads.windows import autocast, enclosure, render_window, warp_occupancy
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet, PosePlanes
-from head360.rendering.cameras import BOX_HALF, Camera, from_normalised
-from head360.rendering.volume import GRID, composite, hair_samples, head_samples
+from head360.rendering.cameras import Camera, from_normalised, orbit
+from head360.rendering.volume import GRID
 
 Floats = NDArray[np.float32]
 
@@ -228,19 +230,18 @@ class HexPlaneHead(Head):
         grid = np.empty((resolution,) * 3, dtype=np.float32)
         y, x = np.meshgrid(axis, axis, indexing="ij")
         for k, z in enumerate(axis):
-            points = np.stack([x, y, np.full_like(x, z)], -1).reshape(-1, 3)
+            points = np.stack([x, y, np.full_like(x, z)], -1).reshape(-1, 3).astype(np.float32)
             grid[k] = self.field(pose, points)[0].reshape(resolution, resolution)
         # Marching cubes interpolates linearly: the logarithm of density is smoother than density.
         level = 8.0
         vertices, faces = extract(np.log1p(grid), float(np.log1p(level)))
         normalised = ((vertices[:, ::-1] + 0.5) / resolution * 2 - 1).astype(np.float32)
         faces = np.ascontiguousarray(faces[:, ::-1])
-        from head360.geometry.attach import vertex_normals
-
         positions = from_normalised(normalised).astype(np.float32)
         normals = vertex_normals(positions, faces)
         # Colour is read just below the surface, where the field is dense and trained.
-        _, colours = self.field(pose, normalised - normals * (0.5 / resolution))
+        inner = (normalised - normals * (0.5 / resolution)).astype(np.float32)
+        _, colours = self.field(pose, inner)
         return Surface(positions, faces.astype(np.int32), colours.astype(np.float32), normals)
 
     # -- files -------------------------------------------------------------------------------
@@ -272,8 +273,6 @@ class HexPlaneHead(Head):
         package.write_package(path, manifest, files, {"head.safetensors": arrays})
 
     def _thumbnail(self) -> NDArray[np.uint8]:
-        from head360.rendering.cameras import orbit
-
         tiles = []
         for column, subject in enumerate(self.subjects[:4]):
             pose = self.pose(self.codes(subject), np.zeros(COUNT, dtype=np.float32))
@@ -340,153 +339,9 @@ def _geometry_from(data: bytes) -> BilinearModel:
         return BilinearModel.load(path)
 
 
-def autocast(device: str) -> torch.autocast:
-    """bfloat16 for the networks where the hardware has it; never float16 on a CPU."""
-    kind = device.split(":")[0]
-    enabled = kind == "cuda" or (
-        kind == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
-    return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
-
-
 def _stretched(camera: Camera, width: int, height: int, wide: int, high: int) -> Camera:
     """The same camera for a canvas grown to the right and below: pixel centres stay put."""
     intrinsics = camera.intrinsics.copy()
     intrinsics[0] *= width / wide
     intrinsics[1] *= height / high
     return Camera(camera.cam2world, intrinsics)
-
-
-def warp_occupancy(canonical: NDArray[np.uint8], lattice: Lattice) -> NDArray[np.uint8]:
-    """Carry a canonical (GRID,)*3 occupancy around one identity, one cell of margin."""
-    axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1
-    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    points = lattice.to_canonical(np.stack([x, y, z], -1).reshape(-1, 3))
-    cell = np.clip(((points + 1) * 0.5 * GRID).astype(int), 0, GRID - 1)
-    return canonical[cell[:, 2], cell[:, 1], cell[:, 0]].reshape(GRID, GRID, GRID)
-
-
-def enclosure(planes: PosePlanes, points: Tensor) -> Tensor:
-    """(M,) smallest of the six depths by which a point lies inside the mesh (negative outside)."""
-    from head360.networks.hexplane import plane_positions
-    from head360.networks.planes import lookup
-    from head360.rendering.raster import PLANES
-
-    depth = lookup(planes.planes[..., -2:].contiguous(), plane_positions(points))
-    inside = []
-    for plane, (_, _, view) in enumerate(PLANES):
-        inside.append((1 - points[:, view]) - depth[plane, :, 0])
-        inside.append((1 + points[:, view]) - depth[plane, :, 1])
-    return torch.stack(inside, 1).amin(1)
-
-
-def render_window(
-    net: HexPlaneNet,
-    subject: int,
-    style: int | None,
-    planes: PosePlanes,
-    views: list[ViewInputs],
-    hair_box: NDArray[np.uint8] | None,
-    lattice: Lattice,
-    rng: np.random.Generator | None,
-) -> tuple[Tensor, Tensor, Floats]:
-    """Render equally sized windows of one pose; differentiable. Training and rendering share it.
-
-    Args:
-        net: the network.
-        subject, style: indices; style None is bald.
-        planes: of the pose.
-        views: B windows.
-        hair_box: occupancy around this identity, or None.
-        lattice: identity → canonical.
-        rng: jitters samples while training; None when rendering.
-
-    Returns:
-        (B, 4, H, W) premultiplied RGBA at output size, (B, 3 + F + 2, h, w) the raw render
-        (RGB, features, alpha, hair alpha), and (B, h, w) depth in metres, +inf where empty.
-    """
-    config = net.config
-    device = planes.planes.device
-    h, w = views[0].mesh_depth.shape
-    with torch.autocast(device.type, enabled=False):
-        guide = _guide(net, subject, views, device)
-    raws, depth_maps = [], []
-    head_lists, hair_lists, hair_points = [], [], []
-    points = []
-    for view in views:
-        samples, hit = head_samples(view.mesh_depth, view.rays, config.head_samples, rng)
-        head_lists.append(samples)
-        points.append(_points(view, samples.depth, samples.spacing))
-        if style is not None and hair_box is not None:
-            behind = BOX_HALF * 0.01
-            stop = np.where(hit, view.mesh_depth.reshape(-1) + behind, np.inf).astype(np.float32)
-            strands = hair_samples(hair_box, view.rays, stop, config.hair_samples, rng)
-            hair_lists.append(strands)
-            hair_points.append(lattice.to_canonical(_points(view, strands.depth, strands.spacing)))
-    sigma_head, colour_head = net.head_field(
-        planes, torch.from_numpy(np.concatenate(points)).to(device)
-    )
-    depth = np.concatenate([s.depth for s in head_lists])
-    spacing = np.concatenate([s.spacing for s in head_lists])
-    depths, opticals, values = _slots(depth, spacing, sigma_head, colour_head, device)
-    if hair_lists and style is not None:
-        sigma, colour = net.hair_field(
-            style, torch.from_numpy(np.concatenate(hair_points)).to(device)
-        )
-        depth = np.concatenate([s.depth for s in hair_lists])
-        spacing = np.concatenate([s.spacing for s in hair_lists])
-        hair_depth, hair_optical, hair_value = _slots(depth, spacing, sigma, colour, device)
-        depths = torch.cat([depths, hair_depth], 1)
-        opticals = torch.cat([opticals, hair_optical], 1)
-        values = torch.cat([values, hair_value], 1)
-    is_hair = torch.zeros(depths.shape[1], device=device)
-    is_hair[config.head_samples :] = 1.0
-    emitted, weights = composite(depths, opticals, values)
-    alpha = weights.sum(1, keepdim=True)
-    hair_alpha = (weights * is_hair).sum(1, keepdim=True)
-    with torch.no_grad():
-        finite = torch.where(torch.isfinite(depths), depths, torch.zeros_like(depths))
-        mean = (weights * finite).sum(1) / weights.sum(1).clamp(min=1e-6)
-        mean = torch.where(alpha[:, 0] > 0.05, mean, torch.full_like(mean, torch.inf))
-        depth_maps = mean.view(len(views), h, w).cpu().numpy()
-    raw = torch.cat([emitted, alpha, hair_alpha], 1)
-    raws = raw.view(len(views), h, w, -1).permute(0, 3, 1, 2)
-    out = net.superres(raws, guide)
-    return out, raws, depth_maps
-
-
-def _points(view: ViewInputs, depth: Floats, spacing: Floats) -> Floats:
-    """(M, 3) normalised positions of the used slots, row-major."""
-    ray, slot = np.nonzero(spacing)
-    return (view.rays.origin + depth[ray, slot][:, None] * view.rays.directions[ray]).astype(
-        np.float32
-    )
-
-
-def _slots(
-    depth: Floats, spacing: Floats, density: Tensor, colour: Tensor, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Scatter the values of used slots into (R, K) depth, optical thickness and (R, K, C)."""
-    used = torch.from_numpy(np.flatnonzero(spacing)).to(device)
-    gaps = torch.from_numpy(np.ascontiguousarray(spacing)).to(device).reshape(-1)
-    rows, slots = depth.shape
-    optical = torch.zeros(rows * slots, device=device).index_copy(0, used, density * gaps[used])
-    values = torch.zeros(rows * slots, colour.shape[1], device=device)
-    values = values.index_copy(0, used, colour.float())
-    return (
-        torch.from_numpy(depth).to(device),
-        optical.view(rows, slots),
-        values.view(rows, slots, -1),
-    )
-
-
-def _guide(net: HexPlaneNet, subject: int, views: list[ViewInputs], device: torch.device) -> Tensor:
-    height, width = views[0].coverage.shape
-    offsets = [view.index + k * height * width for k, view in enumerate(views)]
-    return net.guide(
-        subject,
-        torch.from_numpy(np.concatenate([view.uv for view in views])).to(device),
-        torch.from_numpy(np.concatenate(offsets)).to(device),
-        torch.from_numpy(np.stack([view.normals for view in views])).permute(0, 3, 1, 2).to(device),
-        torch.from_numpy(np.stack([view.coverage for view in views]))[:, None].to(device),
-    )

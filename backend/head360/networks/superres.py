@@ -3,8 +3,8 @@
 The raw volume render is coarse. What the parametric mesh knows at output resolution (coverage,
 normals, the neural texture seen through each pixel) is handed to a small convolutional network
 that works at half the output size and predicts, per output pixel, a gain on the texture's colour,
-an offset to the upsampled render's colour and a correction of alpha. Everything is convolutional, so one
-set of weights serves any output size.
+an offset to the upsampled render's colour and a correction of alpha. Everything is convolutional,
+so one set of weights serves any output size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class GuidedSuperResolution(nn.Module):
     Args:
         raw_channels: of the raw render: RGB (premultiplied), features, alpha, hair alpha.
         guide_channels: of the guidance: texture features (first three: colour), normals, coverage.
-        width: of the two hidden layers. At width 28 a 512² frame of the tiny preset costs 3.9 GFLOP.
+        width: of the two hidden layers. At width 28 a 512² frame of the tiny preset costs
+            3.9 GFLOP.
     """
 
     def __init__(self, raw_channels: int, guide_channels: int, width: int) -> None:
@@ -62,8 +63,8 @@ class GuidedSuperResolution(nn.Module):
         x = F.leaky_relu(self.middle(x), 0.1)
         x = F.pixel_shuffle(self.leave(x), 2).float()
         raw, guide = raw.float(), guide.float()
-        # Alpha first; then straight colour, so that a silhouette pixel that is half covered takes the
-        # colour of the head and not a mixture with the dark of empty rays.
+        # Alpha first, then straight colour: a half covered silhouette pixel takes the colour of the
+        # head and not a mixture with the dark of empty rays.
         base = F.interpolate(
             raw[:, [0, 1, 2, self.raw_channels - 2, self.raw_channels - 1]],
             size=(height, width),

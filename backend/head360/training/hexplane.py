@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from head360.errors import BadInput, Checkpointed
 from head360.files import writable_folder, write_bytes, write_text
 from head360.geometry.bilinear import BilinearModel
-from head360.heads.hexplane import HexPlaneHead, autocast, render_window
-from head360.heads.inputs import pose_inputs, view_inputs
+from head360.heads.hexplane import HexPlaneHead
+from head360.heads.inputs import PoseInputs, ViewInputs, Window, pose_inputs, view_inputs
 from head360.heads.package import png_bytes
+from head360.heads.windows import autocast, render_window
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
 from head360.training import checkpoint
 from head360.training.hull import carve
@@ -220,7 +221,7 @@ class Trainer:
         views, truths, hairs = [], [], []
         for view in range(shots.cameras.shape[1]):
             window, raw_window = self._window(group, view)
-            views.append(self._view(pose, shots, group, view, window, raw_window))
+            views.append(self._view(pose, group, view, window, raw_window))
             truths.append(_crop(shots.rgba[group, view], window))
             hairs.append(_crop(shots.hair[group, view], raw_window))
         codes = self.head.codes(
@@ -246,15 +247,13 @@ class Trainer:
         self.optimiser.step()
         return {key: float(value.detach()) for key, value in losses.items()}
 
-    def _window(self, group: int, view: int) -> tuple[tuple, tuple]:
+    def _window(self, group: int, view: int) -> tuple[Window, Window]:
         """A random crop, drawn towards where the picture has content."""
         crop, size = self.settings.crop, self.shots.rgba.shape[-2]
         raw = size // 2
-        if crop >= raw:
-            raw_window = (0, 0, raw, raw)
-        else:
-            alpha = self.shots.rgba[group, view, ::16, ::16, 3]
-            rows, columns = np.nonzero(alpha)
+        left = top = 0
+        if crop < raw:
+            rows, columns = np.nonzero(self.shots.rgba[group, view, ::16, ::16, 3])
             if len(rows):
                 pick = int(self.rng.integers(len(rows)))
                 jitter = self.rng.integers(-crop // 4, crop // 4 + 1, 2)
@@ -262,16 +261,17 @@ class Trainer:
                 top = rows[pick] * 8 + jitter[1] - crop // 2
             else:
                 left, top = self.rng.integers(0, raw - crop + 1, 2)
-            left, top = (int(np.clip(value, 0, raw - crop)) for value in (left, top))
-            raw_window = (left, top, left + crop, top + crop)
-        return tuple(2 * value for value in raw_window), raw_window
+        crop = min(crop, raw)
+        left, top = (int(np.clip(value, 0, raw - crop)) for value in (left, top))
+        right, bottom = left + crop, top + crop
+        return (2 * left, 2 * top, 2 * right, 2 * bottom), (left, top, right, bottom)
 
     def _view(
-        self, pose: Any, shots: Shots, group: int, view: int, window: tuple, raw_window: tuple
-    ):  # type: ignore[no-untyped-def]
-        size = shots.rgba.shape[-2]
+        self, pose: PoseInputs, group: int, view: int, window: Window, raw_window: Window
+    ) -> ViewInputs:
+        size = self.shots.rgba.shape[-2]
         return view_inputs(
-            pose, self.model.topology, shots.camera(group, view), (size, size), window,
+            pose, self.model.topology, self.shots.camera(group, view), (size, size), window,
             (size // 2, size // 2), raw_window, self.device,
         )  # fmt: skip
 
@@ -353,6 +353,6 @@ def on_white(rgba: Floats) -> Floats:
     return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
 
 
-def _crop(picture: NDArray, window: tuple) -> NDArray:
+def _crop(picture: NDArray, window: Window) -> NDArray:
     left, top, right, bottom = window
     return picture[top:bottom, left:right]

@@ -32,7 +32,7 @@ def carve(shots: Shots, model: BilinearModel, lattices: list[Lattice]) -> NDArra
     """
     axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    centres = np.stack([x, y, z], -1).reshape(-1, 3)
+    centres = np.stack([x, y, z], -1).reshape(-1, 3).astype(np.float32)
     warped = [
         from_normalised(lattice.from_canonical(centres, 6)).astype(np.float32)
         for lattice in lattices

@@ -6,16 +6,18 @@ SYNHEAD folder.
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from head360.errors import BadInput
+from head360.files import atomic_path, writable_folder, write_text
 from head360.rendering.cameras import Camera
 from head360.training.performances import draw_camera, draw_expression, held_out_camera
 
@@ -106,6 +108,47 @@ class Shots:
         """The camera of one picture."""
         return Camera.from_flat25(self.cameras[group, view])
 
+    def save(self, folder: Path, spec: SynthSpec) -> None:
+        """Keep the pictures beside a run, so that resuming it does not take them again."""
+        folder = writable_folder(folder)
+        (folder / "spec.json").unlink(missing_ok=True)
+        for name in _ARRAYS:
+            value = getattr(self, name)
+            if value is not None:
+                with (
+                    atomic_path(folder / f"{name}.npy") as temporary,
+                    open(temporary, "wb") as file,
+                ):
+                    np.save(file, value, allow_pickle=False)
+        facts = {
+            "spec": asdict(spec), "subjects": self.subjects, "styles": self.styles,
+            "default_style": self.default_style, "notices": self.notices,
+        }  # fmt: skip
+        write_text(folder / "spec.json", json.dumps(facts))
+
+    @staticmethod
+    def load(folder: Path, spec: SynthSpec) -> Shots | None:
+        """What :meth:`save` kept for the same ``spec``, memory-mapped; None if there is nothing."""
+        try:
+            facts = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+            if facts["spec"] != asdict(spec):
+                return None
+            arrays = {
+                name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in _ARRAYS
+            }
+        except (OSError, ValueError, KeyError):
+            return None
+        return Shots(
+            subjects=tuple(facts["subjects"]),
+            styles=tuple(facts["styles"]),
+            default_style=tuple(facts["default_style"]),
+            notices=facts["notices"],
+            **arrays,
+        )
+
+
+_ARRAYS = ("shapes", "subject", "style", "blendshapes", "cameras", "rgba", "hair", "atlases")
 
 NOTICES = [
     "Face geometry: ICT-FaceKit, MIT License, (c) 2020 USC Institute for Creative Technologies.",
@@ -253,32 +296,37 @@ def load_folder(folder: Path, size: int = 256, views: int = 4) -> Shots:
 
     data = SynheadDataset.open(folder)
     subjects, styles = tuple(data.subjects), tuple(data.styles)
+    records = data.manifest.subjects
     groups = [group for group in data.groups(views) if len(group) == views]
     if not groups:
         raise BadInput(
             f"{folder} has no expression with at least {views} views: render more views."
         )
-    rgba = np.empty((len(groups), views, size, size, 4), dtype=np.uint8)
-    hair = np.empty((len(groups), views, size // 2, size // 2), dtype=np.uint8)
-    for g, group in enumerate(groups):
+    # Every third moment is learned a second time from its bald twins.
+    plan = [(group, False) for group in groups] + [(group, True) for group in groups[::3]]
+    rgba = np.empty((len(plan), views, size, size, 4), dtype=np.uint8)
+    hair = np.zeros((len(plan), views, size // 2, size // 2), dtype=np.uint8)
+    for g, (group, bald) in enumerate(plan):
         for v, shot in enumerate(group):
-            picture = Image.fromarray(shot.load_rgba())
-            mask = Image.fromarray(shot.load_mask()[..., 1])
+            picture = Image.fromarray(shot.load_bald() if bald else shot.load_rgba())
             rgba[g, v] = np.asarray(picture.resize((size, size), Image.Resampling.BOX))
-            hair[g, v] = np.asarray(mask.resize((size // 2,) * 2, Image.Resampling.BOX))
+            if not bald:
+                mask = Image.fromarray(shot.load_mask()[..., 1])
+                hair[g, v] = np.asarray(mask.resize((size // 2,) * 2, Image.Resampling.BOX))
     return Shots(
         subjects,
         styles,
-        np.stack([np.asarray(data.subjects[name].shape, dtype=np.float32) for name in subjects]),
-        tuple(data.subjects[name].style for name in subjects),
-        np.array([subjects.index(group[0].subject) for group in groups], dtype=np.int32),
+        np.stack([np.asarray(record.shape, dtype=np.float32) for record in records]),
+        tuple(record.style for record in records),
+        np.array([subjects.index(group[0].subject) for group, _ in plan], dtype=np.int32),
         np.array(
-            [-1 if group[0].style is None else styles.index(group[0].style) for group in groups],
-            dtype=np.int32,
+            [-1 if bald else styles.index(group[0].style) for group, bald in plan], dtype=np.int32
         ),
-        np.stack([np.asarray(group[0].blendshapes, dtype=np.float32) for group in groups]),
-        np.stack([[shot.camera.flat25() for shot in group] for group in groups]),
+        np.stack([group[0].weights for group, _ in plan]).astype(np.float32),
+        np.stack([[shot.camera.flat25() for shot in group] for group, _ in plan]),
         rgba,
         hair,
-        notices=list(data.notices),
+        notices=[
+            f"{notice.what}: {notice.licence}, {notice.holder}." for notice in data.manifest.notices
+        ],
     )

@@ -1,0 +1,60 @@
+"""``head360 evaluate MODEL``: held-out views, figures and a picture table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from head360.commands import add_device, add_json, emit_json, say
+
+
+def register(subparsers: Any) -> None:
+    """Add ``evaluate`` to the command line."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a head on held-out views",
+        description="Without --data the studio photographs held-out views of the model's own "
+        "subjects and styles; this needs the raw assets.",
+    )
+    parser.add_argument("model", help="name or path of a model")
+    parser.add_argument("--data", type=Path, help="a SYNHEAD folder of the same subjects")
+    parser.add_argument("--images", type=int, default=96, help="how many pictures (default: 96)")
+    parser.add_argument("--size", type=int, default=256, help="pixels per side (default: 256)")
+    parser.add_argument("--seed", type=int, default=20261, help="of the held-out views")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sheet", type=Path, help="write truth, prediction and error here")
+    add_device(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and report."""
+    from head360 import heads
+    from head360.errors import BadInput
+    from head360.evaluation import evaluate
+    from head360.server.heads_table import resolve
+    from head360.server.worker import choose_device
+    from head360.training.shots import SynthSpec, load_folder, shoot
+
+    head = heads.load(resolve(arguments.model).path, choose_device(arguments.device)[0])
+    if arguments.data is not None:
+        shots = load_folder(arguments.data, arguments.size, views=1)
+    else:
+        if arguments.images < 1 or arguments.size < 32 or arguments.size % 2:
+            raise BadInput("Use at least 1 image and an even --size of at least 32.")
+        spec = SynthSpec(
+            subjects=len(head.subjects), styles=len(head.styles), groups=arguments.images, views=1,
+            size=arguments.size, seed=arguments.seed, held_out=True,
+        )  # fmt: skip
+        say(f"photographing {arguments.images} held-out views")
+        shapes = {name: head.codes(name).shape for name in head.subjects}
+        shots = shoot(spec, arguments.workers, shapes, head.styles)
+    result = {"model": head.name, **evaluate(head, shots, arguments.sheet)}
+    if arguments.json:
+        emit_json(result)
+    else:
+        for key, value in result.items():
+            say(f"{key:>16}: {value}")
+    return 0

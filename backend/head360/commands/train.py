@@ -1,0 +1,117 @@
+"""``head360 train hexplane``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from head360.commands import add_device, add_json, emit_json, say
+from head360.errors import BadInput
+
+if TYPE_CHECKING:
+    from head360.training.shots import Shots, SynthSpec
+
+
+def register(subparsers: Any) -> None:
+    """Add ``train`` to the command line."""
+    parser = subparsers.add_parser("train", help="train a head")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    hexplane = kinds.add_parser(
+        "hexplane",
+        help="hex-plane head from pictures",
+        description="Train a hex-plane head. The run folder holds checkpoint.safetensors, "
+        "log.jsonl, previews/, the studio's pictures/ and, at the end, the model package head/.",
+    )
+    hexplane.add_argument(
+        "--data",
+        required=True,
+        help="a SYNHEAD folder (head360 synth), or synth:subjects=8,styles=8,groups=2400,… to "
+        "draw the pictures from the studio without touching the disk",
+    )
+    hexplane.add_argument("--preset", default="tiny", help="tiny or small (default: tiny)")
+    hexplane.add_argument("--out", required=True, type=Path, help="run folder")
+    hexplane.add_argument("--steps", type=int, help="optimisation steps (default: the preset's)")
+    hexplane.add_argument("--seed", type=int, default=0)
+    hexplane.add_argument("--workers", type=int, default=2, help="processes that take pictures")
+    hexplane.add_argument(
+        "--resume", action="store_true", help="go on from the run folder's checkpoint"
+    )
+    hexplane.add_argument("--name", help="name of the model (default: the run folder's)")
+    add_device(hexplane)
+    add_json(hexplane)
+    hexplane.set_defaults(run=run_hexplane)
+
+
+def run_hexplane(arguments: argparse.Namespace) -> int:
+    """Train; exit code 85 when stopped by a signal after a checkpoint."""
+    from head360.evaluation import evaluate
+    from head360.networks.hexplane import PRESETS
+    from head360.server.worker import choose_device
+    from head360.training.hexplane import Trainer, TrainSettings
+    from head360.training.shots import SynthSpec, load_folder
+
+    if arguments.preset not in PRESETS:
+        raise BadInput(f"There is no preset {arguments.preset!r}: choose {' or '.join(PRESETS)}.")
+    if (arguments.out / "checkpoint.safetensors").is_file() and not arguments.resume:
+        raise BadInput(
+            f"{arguments.out} already holds a run: add --resume to go on, or choose another --out."
+        )
+    held_out = None
+    if arguments.data.startswith("synth"):
+        spec = SynthSpec.parse(arguments.data)
+        shots = photograph(spec, arguments.out / "pictures", arguments.workers)
+        held_out = photograph(
+            held_out_spec(spec, 32), arguments.out / "pictures_held_out", arguments.workers
+        )
+    else:
+        shots = load_folder(Path(arguments.data))
+    settings = TrainSettings(seed=arguments.seed)
+    if arguments.steps is not None:
+        if arguments.steps < 1:
+            raise BadInput("--steps must be at least 1.")
+        settings = dataclasses.replace(settings, steps=arguments.steps)
+    trainer = Trainer(
+        shots,
+        PRESETS[arguments.preset],
+        settings,
+        arguments.out,
+        choose_device(arguments.device)[0],
+        held_out,
+        name=arguments.name,
+        recipe={"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed},
+    )
+    if arguments.resume:
+        trainer.resume()
+    trainer.run()
+    result: dict[str, Any] = {
+        "out": str(arguments.out),
+        "model": str(arguments.out / "head"),
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+    }
+    if held_out is not None:
+        result["held_out"] = evaluate(trainer.head, held_out, arguments.out / "held_out.png")
+    if arguments.json:
+        emit_json(result)
+    else:
+        say(f"trained: {result['model']} ({trainer.step} steps, {trainer.seconds:.0f} s)")
+    return 0
+
+
+def photograph(spec: SynthSpec, folder: Path, workers: int) -> Shots:
+    """The pictures of ``spec``: those kept in ``folder``, else taken now and kept there."""
+    from head360.training.shots import Shots, shoot
+
+    shots = Shots.load(folder, spec)
+    if shots is None:
+        say(f"photographing {spec.groups * spec.views} pictures in the studio")
+        shots = shoot(spec, workers)
+        shots.save(folder, spec)
+    return shots
+
+
+def held_out_spec(spec: SynthSpec, groups: int) -> SynthSpec:
+    """The held-out twin of a training set: same people, other moments and other cameras."""
+    return dataclasses.replace(spec, groups=groups, views=1, seed=spec.seed + 7919, held_out=True)
