@@ -1,0 +1,219 @@
+"""The hex-plane head behind its door: poses, pictures, surfaces, packages. Untrained weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from head360 import heads
+from head360.arkit import COUNT, INDEX
+from head360.errors import BadInput, ModelInvalid
+from head360.geometry.bilinear import BilinearModel
+from head360.heads.hexplane import HexPlaneHead
+from head360.networks.hexplane import PRESETS, HexPlaneConfig, HexPlaneNet
+from head360.rendering import raster
+from head360.rendering.cameras import orbit
+
+CONFIG = HexPlaneConfig(
+    texture_size=32, texture_channels=4, plane_size=48, hair_size=16, hair_channels=4,
+    decoder_width=16, features=4, superres_width=8, head_samples=4, hair_samples=4, raw_size=32,
+)  # fmt: skip
+
+
+def make_head() -> HexPlaneHead:
+    torch.manual_seed(0)
+    model = BilinearModel.builtin()
+    net = HexPlaneNet(CONFIG, 2, 1)
+    rng = np.random.default_rng(0)
+    subjects = OrderedDict(
+        (name, {"shape": model.sample_shape(rng), "style": style})
+        for name, style in (("one", "cap"), ("two", None))
+    )
+    occupancy = np.zeros((1, 64, 64, 64), dtype=np.uint8)
+    occupancy[:, 20:44, 48:60, 20:44] = 1
+    facts = {"licence": "GPL-3.0-or-later", "notices": ["made in a test"]}
+    return HexPlaneHead("test", model, net, subjects, ("cap",), occupancy, facts)
+
+
+@pytest.fixture(scope="module")
+def head() -> HexPlaneHead:
+    return make_head()
+
+
+def test_codes_name_subjects_and_styles(head: HexPlaneHead) -> None:
+    assert head.codes().subject == "one"
+    assert head.codes().style == "cap"
+    assert head.codes("two").style is None
+    assert head.codes("two", "cap").style == "cap"
+    assert head.codes("one", None).style is None
+    with pytest.raises(BadInput, match="one, two"):
+        head.codes("three")
+    with pytest.raises(BadInput, match="cap"):
+        head.codes("one", "mohawk")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (31, 45), (100, 128)])
+def test_any_picture_size_renders(head: HexPlaneHead, size: tuple[int, int]) -> None:
+    pose = head.pose(head.codes(), np.zeros(COUNT, dtype=np.float32))
+    width, height = size
+    frame = head.render(pose, orbit(30, 10, aspect=width / height), width, height)
+    assert frame.rgba.shape == (height, width, 4)
+    assert frame.depth.shape == (height, width)
+    assert np.isfinite(frame.rgba).all()
+    assert frame.rgba.min() >= 0
+    assert frame.rgba.max() <= 1
+    assert np.isinf(frame.depth[0, 0])
+
+
+def test_bald_alpha_is_the_mesh_silhouette(head: HexPlaneHead) -> None:
+    # Before any training the guided super-resolution already shows the mesh's own coverage.
+    pose = head.pose(head.codes("two"), np.zeros(COUNT, dtype=np.float32))
+    camera = orbit(40, 0)
+    alpha = head.render(pose, camera, 128, 128).rgba[..., 3]
+    screen = raster.perspective_screen(pose.vertices, camera, 128, 128)
+    mesh = raster.rasterize(screen[None], head.model.topology.faces, 128, 128).face[0] >= 0
+    both = ((alpha > 0.5) & mesh).sum()
+    assert both / ((alpha > 0.5) | mesh).sum() > 0.97
+
+
+def test_depth_is_planar_metres_near_the_mesh(head: HexPlaneHead) -> None:
+    pose = head.pose(head.codes("two"), np.zeros(COUNT, dtype=np.float32))
+    camera = orbit(0, 0)
+    frame = head.render(pose, camera, 64, 64)
+    screen = raster.perspective_screen(pose.vertices, camera, 64, 64)
+    mesh = raster.rasterize(screen[None], head.model.topology.faces, 64, 64).depth[0]
+    seen = np.isfinite(mesh) & np.isfinite(frame.depth)
+    assert seen.sum() > 500
+    assert np.median(np.abs(frame.depth[seen] - mesh[seen])) < 0.01
+
+
+def test_rendering_twice_gives_the_same_bytes(head: HexPlaneHead) -> None:
+    weights = np.full(COUNT, 0.2, dtype=np.float32)
+    first = head.render(head.pose(head.codes(), weights), orbit(10, 5), 64, 64)
+    second = head.render(head.pose(head.codes(), weights), orbit(10, 5), 64, 64)
+    np.testing.assert_array_equal(first.rgba, second.rgba)
+    np.testing.assert_array_equal(first.depth, second.depth)
+
+
+def test_a_window_equals_its_part_of_the_whole_raw_picture(head: HexPlaneHead) -> None:
+    from head360.heads.inputs import view_inputs
+    from head360.heads.windows import render_window
+
+    pose = head.pose(head.codes("two"), np.zeros(COUNT, dtype=np.float32))
+    camera = orbit(-20, 0)
+    inputs, topology = pose.state["inputs"], head.model.topology
+
+    def raw(window: tuple[int, int, int, int]) -> torch.Tensor:
+        doubled = tuple(2 * value for value in window)
+        view = view_inputs(inputs, topology, camera, (64, 64), doubled, (32, 32), window)
+        with torch.no_grad():
+            return render_window(
+                head.net, 1, None, pose.state["planes"], [view], None, pose.state["lattice"], None
+            )[1][0]
+
+    whole, part = raw((0, 0, 32, 32)), raw((8, 6, 24, 30))
+    # Beside the mesh the soft rim looks one ray further, which a window cannot see at its border.
+    np.testing.assert_allclose(part[:, 1:-1, 1:-1], whole[:, 7:29, 9:23], atol=1e-5)
+
+
+def test_poses_reject_what_is_no_expression(head: HexPlaneHead) -> None:
+    with pytest.raises(BadInput, match="52"):
+        head.pose(head.codes(), np.zeros(51, dtype=np.float32))
+    broken = np.zeros(COUNT, dtype=np.float32)
+    broken[3] = np.nan
+    with pytest.raises(BadInput, match="finite"):
+        head.pose(head.codes(), broken)
+
+
+def test_rig_mesh_moves_with_its_deltas(head: HexPlaneHead) -> None:
+    mesh = head.mesh(head.codes())
+    weights = np.zeros(COUNT, dtype=np.float32)
+    weights[INDEX["jawOpen"]] = 1.0
+    posed = head.pose(head.codes(), weights).vertices
+    np.testing.assert_allclose(mesh.vertices + mesh.deltas[INDEX["jawOpen"]], posed, atol=1e-6)
+    assert mesh.face_uvs.shape == mesh.faces.shape
+    assert mesh.uvs.min() >= 0
+    assert mesh.uvs.max() <= 1
+
+
+def test_hair_changes_nothing_but_hair_rays(head: HexPlaneHead) -> None:
+    weights = np.zeros(COUNT, dtype=np.float32)
+    with_hair = head.render(head.pose(head.codes("one"), weights), orbit(0, 0), 64, 64)
+    without = head.render(head.pose(head.codes("one", None), weights), orbit(0, 0), 64, 64)
+    changed = np.abs(with_hair.rgba - without.rgba).max(-1) > 1e-6
+    assert changed.any()
+    # The cap's hull lies in the upper half of the box: the bust stays as it is.
+    assert not changed[48:].any()
+
+
+def test_surface_is_closed_round_the_mesh_and_coloured(head: HexPlaneHead) -> None:
+    pose = head.pose(head.codes("two"), np.zeros(COUNT, dtype=np.float32))
+    surface = head.surface(pose, 48)
+    assert surface.colours.shape == surface.vertices.shape
+    assert surface.colours.min() >= 0
+    assert surface.colours.max() <= 1
+    low, high = pose.vertices.min(0), pose.vertices.max(0)
+    assert (surface.vertices.min(0) > low - 0.03).all()
+    assert (surface.vertices.max(0) < high + 0.03).all()
+    corners = surface.vertices[surface.faces].astype(np.float64)
+    volume = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
+    assert volume > 0.001  # counter-clockwise outside: positive volume, about a litre and more
+    with pytest.raises(BadInput, match="512"):
+        head.surface(pose, 4096)
+
+
+def test_super_resolution_stays_within_its_budget() -> None:
+    for preset in ("tiny",):
+        net = HexPlaneNet(PRESETS[preset], 1, 1)
+        assert net.superres.flops(512, 512) <= 4e9
+
+
+def test_package_round_trip(head: HexPlaneHead, tmp_path: Path) -> None:
+    head.save(tmp_path / "model")
+    back = heads.load(tmp_path / "model")
+    assert back.subjects == head.subjects
+    assert back.styles == head.styles
+    weights = np.zeros(COUNT, dtype=np.float32)
+    camera = orbit(20, 0)
+    before = head.render(head.pose(head.codes(), weights), camera, 64, 64).rgba
+    after = back.render(back.pose(back.codes(), weights), camera, 64, 64).rgba
+    # int8 planes and float16 networks: a few grey levels.
+    assert np.abs(before - after).mean() < 0.01
+    shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path / "model")
+    zipped = heads.load(tmp_path / "zipped.zip")
+    np.testing.assert_array_equal(
+        zipped.render(zipped.pose(zipped.codes(), weights), camera, 64, 64).rgba, after
+    )
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "schema", "json", "kind", "no folder"])
+def test_damaged_packages_say_what_is_wrong(
+    head: HexPlaneHead, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "model"
+    head.save(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if damage == "missing":
+        (folder / "head.safetensors").unlink()
+    elif damage == "flipped":
+        data = bytearray((folder / "head.safetensors").read_bytes())
+        data[-1] ^= 0xFF
+        (folder / "head.safetensors").write_bytes(data)
+    elif damage == "schema":
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
+    elif damage == "json":
+        (folder / "manifest.json").write_text("{")
+    elif damage == "kind":
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "kind": "teapot"}))
+    else:
+        folder = tmp_path / "nowhere"
+    with pytest.raises(ModelInvalid) as caught:
+        heads.load(folder)
+    assert str(folder) in str(caught.value)
+    assert str(caught.value).count("\n") == 0
