@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -309,29 +310,32 @@ def with_key(
 
 _told: Any = None
 _stop: Any = None
-_parent = 0
 
 
-def _begin(told: Any, stop: Any, parent: int) -> None:
+def _begin(told: Any, stop: Any) -> None:
     """First call in a worker process."""
-    global _told, _stop, _parent
-    _told, _stop, _parent = told, stop, parent
+    global _told, _stop
+    _told, _stop = told, stop
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; see _in_processes
     from numba import set_num_threads
 
     set_num_threads(1)
 
 
+def _die_with_parent() -> None:
+    """A pool's worker whose parent was killed would wait for its next job for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _shoot_job(
     spec: CaptureSpec, job: list[synhead.PoseRecord], root: Path
 ) -> list[synhead.PoseRecord]:
     studio = _studio(spec)
-
-    def stopped() -> bool:
-        # An orphan would go on photographing for minutes.
-        return bool(_stop.is_set()) or os.getppid() != _parent
-
-    return [_shoot(studio, spec, pose, root, _told.put, stopped) for pose in job]
+    return [_shoot(studio, spec, pose, root, _told.put, _stop.is_set) for pose in job]
 
 
 def _in_processes(
@@ -344,7 +348,7 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     told, stop = context.Queue(), context.Event()
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(told, stop, os.getpid())
+        workers, mp_context=context, initializer=_begin, initargs=(told, stop)
     )
     futures: list[Future[list[synhead.PoseRecord]]] = []
     try:
