@@ -102,7 +102,7 @@ def compare(
                     band_of(camera.position),
                     style is None,
                     errors,
-                )  # fmt: skip
+                )
             )
             if progress is not None:
                 progress(len(samples), len(shots) * views)

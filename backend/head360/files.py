@@ -1,11 +1,12 @@
 """Files that are either whole or absent: write beside the target, sync, rename.
 
-A killed process leaves at worst a hidden ``.<name>.<pid>.tmp`` file, never a torn result.
+A killed process leaves at worst a hidden ``.<name>.<pid>-<thread>.tmp`` file, never a torn result.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         BadInput: the file system refused (full, read-only, folder gone).
     """
     target = Path(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unique = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = target.with_name(f".{target.name}.{unique}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as handle:

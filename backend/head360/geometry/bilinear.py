@@ -41,6 +41,7 @@ from head360.geometry.transfer import JAW_ROWS
 Floats = NDArray[np.float32]
 
 TONGUE_NEEDS_JAW = 0.35
+_BUILTIN_FILE = resources.files("head360") / "data" / "models" / "starter" / "geometry.safetensors"
 # Random identities stay inside this many standard deviations on every whitened axis.
 SAMPLE_LIMIT = 2.0
 
@@ -250,10 +251,7 @@ class BilinearModel:
         """
         global _builtin
         if _builtin is None:
-            source = resources.files("head360") / "data" / "models" / "starter" / (
-                "geometry.safetensors"
-            )
-            with resources.as_file(source) as path:
+            with resources.as_file(_BUILTIN_FILE) as path:
                 if not path.is_file():
                     raise ModelInvalid(
                         "The built-in head geometry is missing from this installation: reinstall "
@@ -261,6 +259,11 @@ class BilinearModel:
                     )
                 _builtin = cls.load(path)
         return _builtin
+
+    @staticmethod
+    def builtin_bytes() -> bytes:
+        """The file of :meth:`builtin`, so that packages made from it carry the same bytes."""
+        return _BUILTIN_FILE.read_bytes()
 
     def save(self, path: Path | str, figures: Mapping[str, Any] | None = None) -> Path:
         """Write a quantised safetensors file atomically; returns its path.

@@ -1,4 +1,8 @@
-"""The eyelashes' alpha: tapering strands drawn into their atlas tiles, since no texture exists."""
+"""The eyelashes' alpha: fine strands drawn into their atlas tiles, since no texture exists.
+
+ICT-FaceKit's lashes are six strips above each other in their tile, three of the lower lid and
+three of the upper; each strip runs from its tips (low v) to its roots (high v).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,9 @@ from head360.geometry.topology import Topology
 from head360.rendering.raster import Cutout
 
 SIZE = 1024
-_STRANDS = 46
+_STRIPS = 6
+_LOWER = 3  # strips of the lower lid, first in v
+_UPPER_STRANDS, _LOWER_STRANDS = 34, 22
 
 
 @functools.cache
@@ -23,10 +29,19 @@ def lash_mask() -> NDArray[np.uint8]:
     for side in ("left", "right"):
         x, y, w, h = (value * scale for value in ATLAS_TILES[f"lashes_{side}"])
         v = 1 - (np.arange(h) + 0.5) / h
-        u = (np.arange(w) + 0.5) / w
-        wave = np.abs((u * _STRANDS) % 1.0 - 0.5) * 2
-        strands = wave[None, :] > 0.45 + 0.6 * (1 - v[:, None])
-        mask[SIZE - y - h : SIZE - y, x : x + w] = np.where(strands, 255, 0)
+        # The strips fill the tile less its inset of one unit.
+        inset = scale / h
+        along = np.clip((v - inset) / (1 - 2 * inset), 0, 0.9999) * _STRIPS
+        strip, root = along.astype(int)[:, None], (along % 1.0)[:, None]
+        u = ((np.arange(w) + 0.5) / w)[None, :]
+        lower = strip < _LOWER
+        strands = np.where(lower, _LOWER_STRANDS, _UPPER_STRANDS)
+        # Neighbouring strips are out of step, or they would hide behind each other.
+        wave = np.abs((u * strands + strip * 0.37) % 1.0 - 0.5) * 2
+        upper_hair = wave > 0.97 - 0.55 * root
+        lower_hair = (wave > 0.98 - 0.35 * root) & (root > 0.45) & (strip == _LOWER - 1)
+        tile = np.where(lower, lower_hair, upper_hair)
+        mask[SIZE - y - h : SIZE - y, x : x + w] = np.where(tile, 255, 0)
     return mask
 
 

@@ -47,6 +47,7 @@ class HexPlaneHead(Head):
         occupancy: (styles, GRID, GRID, GRID) uint8, canonical space: where hair can be.
         manifest: facts to keep when saving (training data, licences, recipe).
         device: torch device.
+        geometry: the file that ``model`` was read from; saving keeps it to the byte.
     """
 
     kind = KIND
@@ -61,12 +62,14 @@ class HexPlaneHead(Head):
         occupancy: NDArray[np.uint8],
         manifest: dict[str, Any],
         device: str = "cpu",
+        geometry: bytes | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.net = net.to(device).eval()
         self.manifest = manifest
         self.device = device
+        self._geometry = geometry
         self._subjects = subjects
         self._styles = styles
         self._occupancy = occupancy
@@ -269,7 +272,8 @@ class HexPlaneHead(Head):
             "styles": list(self._styles),
         }
         thumbnail = package.png_bytes(self._thumbnail())
-        files = {"thumbnail.png": thumbnail, "geometry.safetensors": _geometry_bytes(self.model)}
+        geometry = self._geometry or _geometry_bytes(self.model)
+        files = {"thumbnail.png": thumbnail, "geometry.safetensors": geometry}
         package.write_package(path, manifest, files, {"head.safetensors": arrays})
 
     def _thumbnail(self) -> NDArray[np.uint8]:
@@ -323,7 +327,7 @@ class HexPlaneHead(Head):
         }
         return HexPlaneHead(
             manifest["name"], model, net, subjects, styles,
-            bits.reshape(len(styles), GRID, GRID, GRID), facts, device,
+            bits.reshape(len(styles), GRID, GRID, GRID), facts, device, geometry,
         )  # fmt: skip
 
 

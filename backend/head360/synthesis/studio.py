@@ -17,11 +17,11 @@ from head360.geometry.atlas import tile_rectangle
 from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
 from head360.geometry.ict import load_ict
+from head360.geometry.lashes import lash_mask
 from head360.geometry.lattice import Lattice
 from head360.rendering import raster
 from head360.rendering.cameras import Camera
 from head360.synthesis import hair as hair_cards
-from head360.synthesis.lashes import studio_lash_mask
 from head360.synthesis.occlusion import occlusion
 from head360.synthesis.shading import (
     EYE,
@@ -117,7 +117,7 @@ class Studio:
         for name, material in _MATERIAL_OF_PART.items():
             self._materials[topology.part_faces(name)] = material
         self._corner_uvs = topology.uvs[topology.face_uvs].astype(np.float32)
-        self._mask = studio_lash_mask()
+        self._mask = lash_mask()
         self._casters = topology.faces[self._materials != LASH]
         self._iris = {side: self._iris_of(side) for side in ("eyeball_left", "eyeball_right")}
         self._average = model.neutral(model.mean_shape)

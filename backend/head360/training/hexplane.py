@@ -124,6 +124,7 @@ class Trainer:
                 "training": {**(recipe or {}), "settings": asdict(settings)},
             },
             device,
+            BilinearModel.builtin_bytes(),
         )  # fmt: skip
         lattices = [self.head.identity(shape)[1] for shape in shots.shapes]
         log.info("carving the hair hulls of %d styles", len(shots.styles))
