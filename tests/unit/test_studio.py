@@ -39,14 +39,14 @@ def weights(**values: float) -> NDArray[np.float32]:
 def shoot(
     studio: Studio, style: str | None, camera: Camera, vertices: NDArray[np.float32]
 ) -> Photograph:
-    scene, cutout = studio.scene("freya", style, vertices)
+    scene, cutout = studio.scene("felix", style, vertices)
     return studio.photograph(scene, cutout, camera, SIZE, SIZE)
 
 
 @pytest.mark.assets
 @pytest.mark.parametrize("yaw", [0.0, 75.0, 180.0])
 def test_pictures_are_finite_and_hair_lies_within_alpha(studio: Studio, yaw: float) -> None:
-    picture = shoot(studio, "bob02", orbit(yaw, 10.0), studio.pose("freya", weights()))
+    picture = shoot(studio, "bob02", orbit(yaw, 10.0), studio.pose("felix", weights()))
     assert picture.rgba.shape == (SIZE, SIZE, 4)
     assert np.isfinite(picture.rgba).all()
     assert picture.rgba.min() >= 0.0
@@ -60,7 +60,7 @@ def test_pictures_are_finite_and_hair_lies_within_alpha(studio: Studio, yaw: flo
 @pytest.mark.assets
 @pytest.mark.parametrize("style", [spec.name for spec in STYLES])
 def test_bald_twin_equals_the_picture_away_from_hair(studio: Studio, style: str) -> None:
-    vertices = studio.pose("freya", weights(jawOpen=0.5))
+    vertices = studio.pose("felix", weights(jawOpen=0.5))
     camera = orbit(35.0, 0.0)
     haired, bald = shoot(studio, style, camera, vertices), shoot(studio, None, camera, vertices)
     away = maximum_filter(haired.hair, size=7) == 0
@@ -71,7 +71,7 @@ def test_bald_twin_equals_the_picture_away_from_hair(studio: Studio, style: str)
 
 @pytest.mark.assets
 def test_landmarks_are_the_projected_vertices(studio: Studio) -> None:
-    vertices = studio.pose("freya", weights(jawOpen=1.0, mouthSmileLeft=0.7))
+    vertices = studio.pose("felix", weights(jawOpen=1.0, mouthSmileLeft=0.7))
     camera = orbit(20.0, -15.0)
     picture = shoot(studio, "short02", camera, vertices)
     expected, depth = camera.project(vertices[studio.model.topology.landmarks68], SIZE, SIZE)
@@ -84,12 +84,12 @@ def test_landmarks_are_the_projected_vertices(studio: Studio) -> None:
 
 @pytest.mark.assets
 def test_hair_depends_on_the_shape_alone(studio: Studio) -> None:
-    freya, kofi = cast(2)
+    felix, kofi = cast(2)
     double = SubjectSpec(
-        "double", freya.seed, kofi.skin, kofi.iris, kofi.brow, kofi.brow_colour, kofi.style
+        "double", felix.seed, kofi.skin, kofi.iris, kofi.brow, kofi.brow_colour, kofi.style
     )
-    pair = Studio(studio.model, studio.assets, (freya, kofi, double))
-    ours = pair.worn("freya", "short03").positions
+    pair = Studio(studio.model, studio.assets, (felix, kofi, double))
+    ours = pair.worn("felix", "short03").positions
     np.testing.assert_array_equal(ours, pair.worn("double", "short03").positions)
     assert np.abs(ours - pair.worn("kofi", "short03").positions).max() > 1e-3
 
@@ -99,11 +99,11 @@ def test_hair_stays_off_the_skull_and_above_the_floor(studio: Studio) -> None:
     from head360.geometry.attach import attach
     from head360.synthesis.hair import _FLOOR
 
-    head = studio.sitter("freya").identity.neutral
+    head = studio.sitter("felix").identity.neutral
     faces = studio.model.topology.faces[studio.model.topology.part_faces("face", "head_neck")]
     for spec in STYLES:
         assert studio.style(spec.name).canonical[:, 1].min() >= _FLOOR - 1e-5
-        place = attach(studio.worn("freya", spec.name).positions.astype(np.float64), head, faces)
+        place = attach(studio.worn("felix", spec.name).positions.astype(np.float64), head, faces)
         # Deeper than the lead that hair has in depth, it would be pierced.
         inside = (place.height < -0.003) & (place.distance < 0.03)
         assert inside.mean() < 0.02, spec.name
@@ -113,16 +113,16 @@ def test_hair_stays_off_the_skull_and_above_the_floor(studio: Studio) -> None:
 def test_same_input_gives_the_same_picture(studio: Studio) -> None:
     again = Studio(studio.model, studio.assets, cast(2))
     camera = orbit(-40.0, 20.0)
-    first = shoot(studio, "afro01", camera, studio.pose("freya", weights(tongueOut=1, jawOpen=0.6)))
-    second = shoot(again, "afro01", camera, again.pose("freya", weights(tongueOut=1, jawOpen=0.6)))
+    first = shoot(studio, "afro01", camera, studio.pose("felix", weights(tongueOut=1, jawOpen=0.6)))
+    second = shoot(again, "afro01", camera, again.pose("felix", weights(tongueOut=1, jawOpen=0.6)))
     np.testing.assert_array_equal(first.rgba, second.rgba)
     np.testing.assert_array_equal(first.hair, second.hair)
 
 
 @pytest.mark.assets
 def test_eyes_catch_light_and_mouths_are_dark_inside(studio: Studio) -> None:
-    vertices = studio.pose("freya", weights(jawOpen=1.0))
-    scene, _ = studio.scene("freya", None, vertices)
+    vertices = studio.pose("felix", weights(jawOpen=1.0))
+    scene, _ = studio.scene("felix", None, vertices)
     topology = studio.model.topology
     throat = topology.part_vertices("mouth_socket")
     cheek = topology.part_vertices("face")

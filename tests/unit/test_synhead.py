@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.assets
 def test_round_trip(made: Path) -> None:
     data = SynheadDataset.open(made)
-    assert data.subjects == ["freya", "kofi"]
+    assert data.subjects == ["felix", "kofi"]
     assert set(data.styles) == {"short02", "bob02"}
     assert len(data.shots) == 2 * 3 * 3
     assert check(made) == []
@@ -181,10 +181,10 @@ def test_interrupted_run_goes_on(copy: Path, made: Path) -> None:
     """Without a manifest, with one pose lost, one picture torn and one temporary file left."""
     (copy / synhead.MANIFEST).unlink()
     (copy / "truth/kofi/jawOpen.json").unlink()
-    torn = copy / "images/split_512/freya/jawOpen/0030.png"
+    torn = copy / "images/split_512/felix/jawOpen/0030.png"
     torn.write_bytes(torn.read_bytes()[:100])
     (copy / "bald/.0001.png.77.tmp").write_bytes(b"half")
-    untouched = copy / "masks/freya/neutral/0030.png"
+    untouched = copy / "masks/felix/neutral/0030.png"
     before = untouched.stat().st_mtime_ns
     captured = capture(SPEC, copy)
     assert (captured.taken, captured.kept) == (4, 14)
