@@ -31,6 +31,7 @@ Floats = NDArray[np.float32]
 
 KIND = "hexplane"
 SKIN_PARTS = ("face", "head_neck")  # whose shape carries the hair
+_SURFACE_DENSITY = 8.0  # per normalised unit: half opaque after some 16 mm
 _ENCLOSED = 0.02  # normalised depth inside all six views beyond which a point is solid head
 _POINTS = 1 << 16
 
@@ -229,23 +230,20 @@ class HexPlaneHead(Head):
         """See base. Raises BadInput outside 32…512 cells per axis."""
         if not 32 <= resolution <= 512:
             raise BadInput(f"Cannot extract at resolution {resolution}: use 32 to 512.")
-        axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution * 2 - 1
-        grid = np.empty((resolution,) * 3, dtype=np.float32)
-        y, x = np.meshgrid(axis, axis, indexing="ij")
-        for k, z in enumerate(axis):
-            points = np.stack([x, y, np.full_like(x, z)], -1).reshape(-1, 3).astype(np.float32)
-            grid[k] = self.field(pose, points)[0].reshape(resolution, resolution)
-        # Marching cubes interpolates linearly: the logarithm of density is smoother than density.
-        level = 8.0
-        vertices, faces = extract(np.log1p(grid), float(np.log1p(level)))
-        normalised = ((vertices[:, ::-1] + 0.5) / resolution * 2 - 1).astype(np.float32)
-        faces = np.ascontiguousarray(faces[:, ::-1])
+
+        def log_density(points: Floats) -> Floats:
+            # Marching cubes interpolates linearly: the logarithm is smoother than the density.
+            return np.log1p(self.field(pose, points)[0])
+
+        normalised, faces = extract(
+            log_density, float(np.log1p(_SURFACE_DENSITY)), resolution=resolution
+        )
         positions = from_normalised(normalised).astype(np.float32)
         normals = vertex_normals(positions, faces)
         # Colour is read just below the surface, where the field is dense and trained.
         inner = (normalised - normals * (0.5 / resolution)).astype(np.float32)
         _, colours = self.field(pose, inner)
-        return Surface(positions, faces.astype(np.int32), colours.astype(np.float32), normals)
+        return Surface(positions, faces, colours.astype(np.float32), normals)
 
     # -- files -------------------------------------------------------------------------------
 

@@ -37,12 +37,19 @@ def warp_occupancy(canonical: NDArray[np.uint8], lattice: Lattice) -> NDArray[np
 
 
 def enclosure(planes: PosePlanes, points: Tensor) -> Tensor:
-    """(M,) smallest of the six depths by which a point lies inside the mesh (negative outside)."""
-    depth = lookup(planes.planes[..., -2:].contiguous(), plane_positions(points))
+    """(M,) depth by which a point lies inside the mesh as seen from five sides (negative outside).
+
+    The view from below is left out: the bust is open there, and would not count as solid.
+    """
+    depths = planes.planes[..., -2:]
+    # Empty pixels carry the depth of the far side of the box; a point there is not "inside".
+    depths = torch.where(depths > 1.99, torch.full_like(depths, 4.0), depths)
+    depth = lookup(depths.contiguous(), plane_positions(points))
     inside = []
-    for plane, (_, _, view) in enumerate(PLANES):
+    for plane, (_, row, view) in enumerate(PLANES):
         inside.append((1 - points[:, view]) - depth[plane, :, 0])
-        inside.append((1 + points[:, view]) - depth[plane, :, 1])
+        if (row, view) != (2, 1):
+            inside.append((1 + points[:, view]) - depth[plane, :, 1])
     return torch.stack(inside, 1).amin(1)
 
 
