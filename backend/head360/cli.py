@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ GROUPS = (
     "serve",
     "mesh",
     "synth",
+    "dataset",
     "train",
     "evaluate",
     "render",
@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with every command group that exists."""
+    """The parser with every command group."""
     parser = _Parser(
         prog="head360", description="Neural 360° heads: train, render, serve, extract."
     )
@@ -47,10 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="log more to standard error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for group in GROUPS:
-        name = f"head360.commands.{group}"
-        # Groups are written by several hands; drop this test once all of them are there.
-        if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name).register(commands)
+        importlib.import_module(f"head360.commands.{group}").register(commands)
     return parser
 
 

@@ -85,12 +85,20 @@ def test_render_failures_are_a_sentence_and_a_code(
     assert "Traceback" not in stderr
 
 
-def test_a_missing_model_is_code_3() -> None:
+def test_a_missing_model_is_code_3(tmp_path: Path) -> None:
+    out = tmp_path / "frames"
     code, report, _ = head360(
-        "render", "nothing", "--take", TAKE, "--frames", "1", "--out", "x", "--json"
+        "render", "nothing", "--take", TAKE, "--frames", "1", "--out", out, "--json"
     )
     assert code == 3
+    assert not out.exists()
     assert "nothing" in report["error"]["message"]
+
+
+def test_checking_a_folder_without_a_data_set_is_code_2(tmp_path: Path) -> None:
+    code, report, _ = head360("dataset", "check", tmp_path, "--json")
+    assert code == 2
+    assert str(tmp_path) in json.dumps(report)
 
 
 @pytest.mark.parametrize("suffix", ["glb", "obj", "ply"])

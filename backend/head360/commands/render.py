@@ -169,6 +169,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from head360.arkit.takes import read_take
     from head360.client import SequenceFrame, SequenceWriter, parameters_hash
     from head360.commands.local import open_head
+    from head360.server.heads_table import resolve
 
     # All that the user can get wrong is looked at before a backend is started.
     numbers = parse_frames(arguments.frames)
@@ -182,6 +183,7 @@ def _run(arguments: argparse.Namespace) -> int:
         SequenceFrame(number, weights[index], cameras[index])
         for index, number in enumerate(numbers)
     ]
+    resolve(arguments.model)  # a wrong name must not leave an empty folder behind
     writer = SequenceWriter(arguments.out, resume=arguments.resume)
     with open_head(arguments) as (client, head, model):
         hashes = {
