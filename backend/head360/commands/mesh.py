@@ -1,4 +1,4 @@
-"""``head360 mesh build``: raw assets → the bilinear model that ships."""
+"""``head360 mesh``: raw assets → the bilinear model that ships; ICT's OBJ files → raw assets."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ def register(commands: Any) -> None:
     add_json(build)
     build.set_defaults(run=_build)
 
+    imports = actions.add_parser(
+        "import", help="turn ICT-FaceKit's own OBJ files into the asset that build reads"
+    )
+    imports.add_argument(
+        "source", type=Path, metavar="DIR",
+        help="the folder FaceXModel of a clone of github.com/ICT-VGL/ICT-FaceKit",
+    )
+    imports.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER",
+        help="folder of assets: gets ict_facekit/ict_facekit.npz, and HEAD360_ASSETS may name it",
+    )
+    add_json(imports)
+    imports.set_defaults(run=_import)
+
 
 def _build(arguments: argparse.Namespace) -> int:
     from head360.files import writable_folder, write_text
@@ -43,5 +57,20 @@ def _build(arguments: argparse.Namespace) -> int:
             f"{figures['shipped_rms_mm']:.3f} and {figures['shipped_heldout_rms_mm']:.3f} mm.\n"
             f"{figures['speedup_vs_tensorly']:.0f}x faster than tensorly. Wrote "
             f"{out / 'geometry.safetensors'} ({figures['bytes'] / 2**20:.2f} MiB)."
+        )
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from head360.geometry.ict_import import import_ict
+
+    figures = import_ict(arguments.source, arguments.out, progress=say)
+    if arguments.json:
+        emit_json(figures)
+    else:
+        say(
+            f"Imported {figures['identities']} identities and {figures['expressions']} expressions "
+            f"of {figures['vertices']} vertices. Wrote {figures['file']} "
+            f"({figures['bytes'] / 2**20:.1f} MiB); use it with HEAD360_ASSETS={arguments.out}."
         )
     return 0

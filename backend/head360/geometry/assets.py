@@ -33,6 +33,6 @@ def find_assets() -> Path:
             return candidate.resolve()
     raise BadInput(
         f"The raw assets were not found: set {VARIABLE} to the folder that contains ict_facekit/, "
-        "or put that folder at ../shared/assets beside the repository"
+        "which `head360 mesh import` can make, or put it at ../shared/assets beside the repository"
         + (f" ({VARIABLE} is {given})." if given else ".")
     )
