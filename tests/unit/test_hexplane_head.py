@@ -19,6 +19,7 @@ from head360.heads.hexplane import HexPlaneHead
 from head360.networks.hexplane import PRESETS, HexPlaneConfig, HexPlaneNet
 from head360.rendering import raster
 from head360.rendering.cameras import orbit
+from head360.rendering.volume import GRID
 
 CONFIG = HexPlaneConfig(
     texture_size=32, texture_channels=4, plane_size=48, hair_size=16, hair_channels=4,
@@ -35,8 +36,9 @@ def make_head() -> HexPlaneHead:
         (name, {"shape": model.sample_shape(rng), "style": style})
         for name, style in (("one", "cap"), ("two", None))
     )
-    occupancy = np.zeros((1, 64, 64, 64), dtype=np.uint8)
-    occupancy[:, 20:44, 48:60, 20:44] = 1
+    occupancy = np.zeros((1, GRID, GRID, GRID), dtype=np.uint8)
+    low, high, floor = GRID // 3, 2 * GRID // 3, 3 * GRID // 4
+    occupancy[:, low:high, floor:, low:high] = 1
     facts = {"licence": "GPL-3.0-or-later", "notices": ["made in a test"]}
     return HexPlaneHead("test", model, net, subjects, ("cap",), occupancy, facts)
 
@@ -91,6 +93,18 @@ def test_depth_is_planar_metres_near_the_mesh(head: HexPlaneHead) -> None:
     seen = np.isfinite(mesh) & np.isfinite(frame.depth)
     assert seen.sum() > 500
     assert np.median(np.abs(frame.depth[seen] - mesh[seen])) < 0.01
+
+
+def test_views_that_miss_head_or_hair_are_empty_not_errors(head: HexPlaneHead) -> None:
+    weights = np.zeros(COUNT, dtype=np.float32)
+    away = orbit(0, 0, distance=1.0, target=(3.0, 0.0, 0.0))
+    for style in (None, "cap"):
+        frame = head.render(head.pose(head.codes("one", style), weights), away, 64, 64)
+        assert (frame.rgba[..., 3] == 0).all()
+        assert np.isinf(frame.depth).all()
+    chin = orbit(0, 0, fov_deg=5, distance=0.6, target=(0.0, -0.08, 0.09))
+    close = head.render(head.pose(head.codes("one", "cap"), weights), chin, 64, 64)
+    assert close.rgba[32, 32, 3] == 1
 
 
 def test_rendering_twice_gives_the_same_bytes(head: HexPlaneHead) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,9 @@ class HexPlaneHead(Head):
 
     def save(self, path: Path) -> None:
         """See base. Textures and planes as int8 per channel, networks as float16."""
-        arrays: dict[str, NDArray] = {"occupancy": np.packbits(self._occupancy.reshape(-1) > 0)}
+        # Hulls are mostly runs of equal bits: deflate takes them to a few per cent.
+        packed = zlib.compress(np.packbits(self._occupancy.reshape(-1) > 0).tobytes(), 9)
+        arrays: dict[str, NDArray] = {"occupancy": np.frombuffer(packed, dtype=np.uint8)}
         for kind, bank in (("texture", self.net.textures), ("hair", self.net.hair_planes)):
             for index, parameter in enumerate(bank):
                 whole, scale = package.quantise(parameter.detach().cpu().numpy())
@@ -298,6 +301,13 @@ class HexPlaneHead(Head):
             arrays = package.read_arrays(path, manifest, "head.safetensors")
             geometry = package.read_file(path, manifest, "geometry.safetensors")
             model = _geometry_from(geometry)
+            name = str(manifest["name"])
+            for entry in subjects.values():
+                entry["shape"] = np.asarray(entry["shape"], dtype=np.float32)
+                if entry["shape"].shape != (model.shape_size,):
+                    raise ValueError("a subject's shape has the wrong length")
+                if entry["style"] is not None and entry["style"] not in styles:
+                    raise ValueError("a subject's hair style is missing")
             net = HexPlaneNet(config, len(subjects), len(styles))
             state: dict[str, Tensor] = {}
             for kind, bank, count in (
@@ -311,10 +321,11 @@ class HexPlaneHead(Head):
                 if name.startswith("net."):
                     state[name[4:]] = torch.from_numpy(value.astype(np.float32))
             net.load_state_dict(state)
-            bits = np.unpackbits(arrays["occupancy"], count=len(styles) * GRID**3)
-            for entry in subjects.values():
-                entry["shape"] = np.asarray(entry["shape"], dtype=np.float32)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            packed = zlib.decompress(
+                arrays["occupancy"].tobytes(), bufsize=len(styles) * GRID**3 // 8
+            )
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=len(styles) * GRID**3)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, zlib.error) as error:
             raise ModelInvalid(
                 f"The model {path} does not fit this version ({error}): reinstall the model."
             ) from error
@@ -324,7 +335,7 @@ class HexPlaneHead(Head):
             if key not in ("schema", "files", "config", "subjects", "styles", "kind", "name")
         }
         return HexPlaneHead(
-            manifest["name"], model, net, subjects, styles,
+            name, model, net, subjects, styles,
             bits.reshape(len(styles), GRID, GRID, GRID), facts, device, geometry,
         )  # fmt: skip
 

@@ -140,13 +140,13 @@ class HexPlaneNet(nn.Module):
             cues.append((1 - coordinate) - depth[plane, :, 0])
             cues.append((1 + coordinate) - depth[plane, :, 1])
         cue = (torch.stack(cues, 1) / _CUE_RANGE).clamp(-1, 1)
-        features = sampled[..., :channels].permute(1, 0, 2).reshape(len(points), -1)
+        features = sampled[..., :channels].permute(1, 0, 2).flatten(1)
         return self.head_decoder(torch.cat([features, cue, points], 1))  # type: ignore[no-any-return]
 
     def hair_field(self, style: int, canonical: Tensor) -> tuple[Tensor, Tensor]:
         """Density and colour of hair at (M, 3) canonical points."""
         sampled = lookup(self.hair_planes[style], plane_positions(canonical))
-        features = sampled.permute(1, 0, 2).reshape(len(canonical), -1)
+        features = sampled.permute(1, 0, 2).flatten(1)
         return self.hair_decoder(torch.cat([features, canonical], 1))  # type: ignore[no-any-return]
 
     def guide(

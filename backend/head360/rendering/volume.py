@@ -20,9 +20,11 @@ from head360.rendering.cameras import BOX_HALF, Camera, to_normalised
 
 Floats = NDArray[np.float32]
 
-GRID = 64  # cells per axis of a hair occupancy grid
+GRID = 96  # cells per axis of a hair occupancy grid
 # Samples on the head start this far in front of the mesh and end this far behind (normalised).
 BAND_FRONT, BAND_BACK = 0.035, 0.045
+HAIR_REACH = 0.15  # normalised length of occupied ray that is sampled
+HAIR_BIAS = 1.3  # exponent that widens the strata of hair samples with depth
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,11 @@ def hair_samples(
     count: int,
     rng: np.random.Generator | None,
 ) -> Samples:
-    """Samples spread evenly over the parts of each ray that cross occupied cells.
+    """Samples over the first stretch of each ray that crosses occupied cells.
+
+    Hair is nearly opaque: what a picture shows lies within ``HAIR_REACH`` of occupied length behind
+    the first occupied cell. The strata widen with depth (``HAIR_BIAS``), so that the outline gets
+    most of the samples. Empty cells in between cost nothing: fringe and far side are both reached.
 
     Args:
         occupancy: (GRID, GRID, GRID) uint8 indexed [z, y, x] over normalised space.
@@ -153,16 +159,21 @@ def _march(occupancy, origin, directions, stop_depth, jitter, depth, spacing):  
                 occupied += 1
         if occupied == 0:
             continue
-        # The k-th sample lies at the ((k + jitter)/count)-th part of the occupied length.
+        # Lengths are counted in steps of occupied cells.
+        reach = min(float(occupied), HAIR_REACH / (step * length))
         seen = 0
         k = 0
-        share = occupied / count
         for i in range(steps):
             z = near + (i + 0.5) * step
             if _inside(occupancy, origin, directions[r], z, grid):
-                while k < count and (k + jitter[r, k]) * share < seen + 1:
-                    depth[r, k] = near + (i + (k + jitter[r, k]) * share - seen) * step
-                    spacing[r, k] = share * step * length
+                while k < count:
+                    start = reach * (k / count) ** HAIR_BIAS
+                    stop = reach * ((k + 1) / count) ** HAIR_BIAS
+                    at = start + jitter[r, k] * (stop - start)
+                    if at >= seen + 1:
+                        break
+                    depth[r, k] = near + (i + at - seen) * step
+                    spacing[r, k] = (stop - start) * step * length
                     k += 1
                 seen += 1
 

@@ -26,6 +26,7 @@ from head360.heads.inputs import PoseInputs, ViewInputs, Window, pose_inputs, vi
 from head360.heads.package import png_bytes
 from head360.heads.windows import autocast, render_window
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
+from head360.rendering.volume import GRID
 from head360.training import checkpoint
 from head360.training.hull import carve
 from head360.training.shots import Shots
@@ -117,7 +118,7 @@ class Trainer:
         )
         self.head = HexPlaneHead(
             name or self.out.name, self.model, self.net, subjects, shots.styles,
-            np.zeros((len(shots.styles), 64, 64, 64), dtype=np.uint8),
+            np.zeros((len(shots.styles), GRID, GRID, GRID), dtype=np.uint8),
             {
                 "licence": "GPL-3.0-or-later",
                 "notices": shots.notices,

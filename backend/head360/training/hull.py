@@ -19,7 +19,9 @@ from head360.training.shots import Shots
 
 _VIEWS = 160  # pictures looked at per style
 _OBJECTIONS = 2  # pictures that must agree before a cell is carved
-_MARGIN = 0.004  # metres a point must be in front of the mesh to count as seen
+# A point is carved only well in front of the mesh, and confirmed even a little behind it: hair that
+# hugs the scalp lies within a millimetre or two of the skin.
+_CARVE_MARGIN, _CONFIRM_MARGIN = 0.003, -0.002  # metres
 
 
 def carve(shots: Shots, model: BilinearModel, lattices: list[Lattice]) -> NDArray[np.uint8]:
@@ -60,11 +62,11 @@ def carve(shots: Shots, model: BilinearModel, lattices: list[Lattice]) -> NDArra
                 inside &= distance > 0.05
                 which = np.flatnonzero(inside)
                 row, column = row[which], column[which]
-                front = distance[which] < depth[row, column] - _MARGIN
+                ahead = depth[row, column] - distance[which]
                 mask = maximum_filter(shots.hair[group, view], size=3)
                 empty = mask[row, column] < 8
-                objections[alive[which[front & empty]]] += 1
-                seen[alive[which[front & ~empty]]] += 1
+                objections[alive[which[(ahead > _CARVE_MARGIN) & empty]]] += 1
+                seen[alive[which[(ahead > _CONFIRM_MARGIN) & ~empty]]] += 1
             alive = alive[objections[alive] < _OBJECTIONS]
         keep = np.zeros(len(centres), dtype=bool)
         keep[alive] = seen[alive] >= 2

@@ -245,7 +245,13 @@ def _studio(spec: SynthSpec, shapes: dict[str, Floats]):  # type: ignore[no-unty
     from head360.synthesis.studio import Studio
     from head360.synthesis.subjects import cast
 
-    return Studio(BilinearModel.builtin(), find_assets(), cast(spec.subjects), samples=spec.samples)
+    return Studio(
+        BilinearModel.builtin(),
+        find_assets(),
+        cast(spec.subjects),
+        samples=spec.samples,
+        shapes=shapes,
+    )
 
 
 def _shoot_part(
