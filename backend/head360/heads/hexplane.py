@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 KIND = "hexplane"
 SKIN_PARTS = ("face", "head_neck")  # whose shape carries the hair
 _SURFACE_DENSITY = 8.0  # per normalised unit: half opaque after some 16 mm
-_ENCLOSED = 0.02  # normalised depth inside all six views beyond which a point is solid head
+_ENCLOSED = 0.02  # normalised depth inside the five views beyond which a point is solid head
 _POINTS = 1 << 16
 
 
@@ -156,15 +156,15 @@ class HexPlaneHead(Head):
         """See base."""
         if not 8 <= min(width, height) <= max(width, height) <= 4096:
             raise BadInput(f"Cannot render {width} × {height} pixels: use 8 to 4096 per side.")
-        even = (width + width % 2, height + height % 2)
-        scale = 2 if max(even) <= 2 * self.net.config.raw_size else 4
-        raw = (max(2, -(-even[0] // scale)), max(2, -(-even[1] // scale)))
-        # The raw grid may reach a fraction of a ray beyond the image; its camera knows.
-        raw_camera = _stretched(camera, width, height, raw[0] * scale, raw[1] * scale)
+        canvas = (width + width % 2, height + height % 2)
+        # Half as many rays as pixels, but no more than a quarter or the trained number.
+        most = max(self.net.config.raw_size, max(canvas) // 4)
+        share = min(0.5, most / max(canvas))
+        raw = (max(2, round(canvas[0] * share)), max(2, round(canvas[1] * share)))
         inputs: PoseInputs = pose.state["inputs"]
         view = view_inputs(
-            inputs, self.model.topology, raw_camera, (raw[0] * scale, raw[1] * scale),
-            (0, 0, raw[0] * scale, raw[1] * scale), raw, (0, 0, *raw), self.device,
+            inputs, self.model.topology, _stretched(camera, width, height, *canvas), canvas,
+            (0, 0, *canvas), raw, (0, 0, *raw), self.device,
         )  # fmt: skip
         codes = pose.codes
         style = None if codes.style is None else self._styles.index(codes.style)
@@ -178,7 +178,9 @@ class HexPlaneHead(Head):
         alpha = np.clip(picture[..., 3:], 0.0, 1.0)
         alpha = np.where(alpha < 2 / 255, 0.0, np.where(alpha > 253 / 255, 1.0, alpha))
         colour = np.clip(picture[..., :3] / np.maximum(alpha, 1 / 255), 0.0, 1.0) * (alpha > 0)
-        full = np.repeat(np.repeat(depth[0], scale, 0), scale, 1)[:height, :width]
+        rows = ((np.arange(height) + 0.5) * raw[1] / canvas[1]).astype(int)
+        columns = ((np.arange(width) + 0.5) * raw[0] / canvas[0]).astype(int)
+        full = depth[0][rows[:, None], columns[None, :]]
         full = np.where(alpha[..., 0] > 0, full, np.inf)
         return Frame(
             np.concatenate([colour, alpha], -1).astype(np.float32), full.astype(np.float32)

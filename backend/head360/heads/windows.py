@@ -28,7 +28,7 @@ def autocast(device: str) -> torch.autocast:
 
 
 def warp_occupancy(canonical: NDArray[np.uint8], lattice: Lattice) -> NDArray[np.uint8]:
-    """Carry a canonical (GRID,)*3 occupancy around one identity, one cell of margin."""
+    """Carry a canonical (GRID,)*3 occupancy around one identity."""
     axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 - 1
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     points = lattice.to_canonical(np.stack([x, y, z], -1).reshape(-1, 3).astype(np.float32))

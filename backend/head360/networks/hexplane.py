@@ -57,7 +57,7 @@ PRESETS: dict[str, HexPlaneConfig] = {
     "tiny": HexPlaneConfig(),
     "small": HexPlaneConfig(
         texture_channels=16, plane_size=256, hair_size=160, decoder_width=96, features=16,
-        superres_width=28, head_samples=12, hair_samples=24,
+        superres_width=20, head_samples=12, hair_samples=24,
     ),
 }  # fmt: skip
 

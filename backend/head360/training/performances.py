@@ -13,6 +13,8 @@ Floats = NDArray[np.float32]
 _PAIRED = [
     name for name in NAMES if name.endswith("Left") and name.replace("Left", "Right") in INDEX
 ]
+# Both eyes look the same way: the left one out, the right one in.
+_TWINS = {"eyeLookInLeft": "eyeLookOutRight", "eyeLookOutLeft": "eyeLookInRight"}
 _ONE_SIDED = {"jawLeft", "mouthLeft"}
 FACE = np.array([0.0, -0.01, 0.07])  # what close-ups look at, metres
 
@@ -51,7 +53,7 @@ def draw_expression(rng: np.random.Generator) -> Floats:
         value = rng.uniform(0.1, 0.9) ** 1.3
         weights[INDEX[name]] = max(weights[INDEX[name]], value)
         if name in _PAIRED and name not in _ONE_SIDED and rng.random() < 0.8:
-            twin = INDEX[name.replace("Left", "Right")]
+            twin = INDEX[_TWINS.get(name, name.replace("Left", "Right"))]
             weights[twin] = np.clip(value * rng.uniform(0.8, 1.2), 0, 1)
     return supported(weights)
 
