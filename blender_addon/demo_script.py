@@ -18,7 +18,9 @@ from typing import Any
 import bpy
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "backend")]
+# scripts/blender_env.sh puts there what a Blender from the PATH lacks.
+SITE = CHECKOUT / ".venv-blender" / "site"
+sys.path[:0] = [str(path) for path in (SITE, CHECKOUT, CHECKOUT / "backend") if path.is_dir()]
 
 HEIGHT = 1.6  # where the head floats above the floor, metres
 ORBIT_DEG = 35.0
@@ -196,7 +198,7 @@ def check_file(path: Path, head: str, camera: str) -> None:
 
 
 def main() -> int:
-    """Run the job given as JSON; leave the report; 0 or the exit code of what went wrong."""
+    """Run the job given as JSON; leave the report (an error as sentence and wire code)."""
     from head360.errors import Head360Error
 
     job = json.loads(sys.argv[-1])
@@ -209,8 +211,8 @@ def main() -> int:
         from blender_addon.session import session
 
         cause = session.last_error or error  # a RuntimeError of bpy.ops has lost its kind
-        code = cause.exit_code if isinstance(cause, Head360Error) else Head360Error.exit_code
-        report = {"error": sentence, "exit_code": code}
+        kind = type(cause) if isinstance(cause, Head360Error) else Head360Error
+        report, code = {"error": sentence, "code": kind.code}, kind.exit_code
     Path(job["report"]).write_text(json.dumps(report), encoding="utf-8")
     return code
 

@@ -20,8 +20,12 @@ from . import compat, rig
 def render_size(scene: Any) -> tuple[int, int]:
     """(width, height) in pixels of the scene's output, its percentage included."""
     render = scene.render
-    scale = render.resolution_percentage / 100.0
-    return max(int(render.resolution_x * scale), 1), max(int(render.resolution_y * scale), 1)
+    percentage = render.resolution_percentage
+    # In whole numbers, as Blender does it: 0.29 * 100 falls short of 29.
+    width, height = (
+        max(edge * percentage // 100, 1) for edge in (render.resolution_x, render.resolution_y)
+    )
+    return width, height
 
 
 def frames_per_second(scene: Any) -> float:

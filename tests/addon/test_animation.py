@@ -110,6 +110,7 @@ def test_sides_as_labelled(head, tmp_path):
     [
         (None, "Cannot read"),
         (b"", "empty"),
+        (b",,,\n", "empty"),
         (b"\x89PNG\xff", "not a CSV"),
         (b"a,b\n1,2\n", "not a Live Link Face take"),
     ],

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import bpy
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,7 +85,7 @@ import bpy
 code = 1
 try:
     assert bpy.ops.extensions.package_install_files(
-        filepath=sys.argv[1], repo="user_default", enable_on_install=True) == {"FINISHED"}
+        filepath=sys.argv[-1], repo="user_default", enable_on_install=True) == {"FINISHED"}
     assert "bl_ext.user_default.head360" in bpy.context.preferences.addons
     preferences = bpy.context.preferences.addons["bl_ext.user_default.head360"].preferences
     preferences.backend_python = os.environ["HEAD360_BACKEND_PYTHON"]
@@ -110,8 +111,14 @@ def test_installs_in_a_fresh_blender(built, backend_environment, tmp_path):
     environment = {**os.environ, **backend_environment}
     environment["BLENDER_USER_RESOURCES"] = str(tmp_path / "blender")
     environment["HEAD360_RUNTIME_DIR"] = str(tmp_path / "run")
+    script = tmp_path / "install.py"
+    script.write_text(_INSTALL)
+    command = [sys.executable, str(script)]
+    if bpy.app.binary_path:
+        flags = ["--background", "--factory-startup", "--python"]
+        command = [bpy.app.binary_path, *flags, str(script), "--"]
     done = subprocess.run(
-        [sys.executable, "-c", _INSTALL, built["zip"]],
+        [*command, built["zip"]],
         env=environment,
         capture_output=True,
         text=True,

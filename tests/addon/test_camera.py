@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Euler, Matrix, Vector
+from PIL import Image
 
 from head360.errors import BadInput
 
@@ -19,8 +20,9 @@ def _errors(scene, head, points):
     bpy.context.view_layer.update()
     depsgraph = bpy.context.evaluated_depsgraph_get()
     camera, scale = conversion.head_camera(scene, head, depsgraph)
-    size = np.array(conversion.render_size(scene))
-    pixels, depth = camera.project(points, *size)
+    render = scene.render
+    size = np.array([render.resolution_x, render.resolution_y]) * render.resolution_percentage / 100
+    pixels, depth = camera.project(points, *(int(edge) for edge in size))
     placed = head.evaluated_get(depsgraph).matrix_world
     seen = np.array(
         [
@@ -40,10 +42,12 @@ def _randomise(rng, scene, camera):
     data.sensor_fit = rng.choice(["AUTO", "HORIZONTAL", "VERTICAL"])
     data.sensor_width, data.sensor_height = rng.uniform(20, 40, 2)
     data.shift_x, data.shift_y = rng.uniform(-0.4, 0.4, 2)
-    # Multiples of 100: Blender's helper knows nothing of the percentage's rounding to pixels.
-    width, height = (int(n) * 100 for n in rng.integers(1, 10, 2))
+    # Blender's helper knows nothing of the percentage's rounding: odd sizes, or exact percentages.
+    percentage = int(rng.choice([100, 50, 73]))
+    step = 1 if percentage == 100 else 100
+    width, height = (int(n) * step for n in rng.integers(100 // step, 1000 // step, 2))
     scene.render.resolution_x, scene.render.resolution_y = width, height
-    scene.render.resolution_percentage = int(rng.choice([100, 50, 73]))
+    scene.render.resolution_percentage = percentage
     scene.render.pixel_aspect_x, scene.render.pixel_aspect_y = rng.uniform(1, 2, 2)
     camera.location = rng.normal(size=3)
     camera.location *= rng.uniform(1.5, 4.0) / camera.location.length
@@ -81,6 +85,20 @@ def test_constraints_and_a_scaled_camera(head, bpy_scene):
     bpy_scene.camera.scale = (2.0, 2.0, 2.0)
     pixel, _ = _errors(bpy_scene, head, np.random.default_rng(0).uniform(-0.1, 0.1, (20, 3)))
     assert pixel < 0.01
+
+
+@pytest.mark.parametrize(("width", "height", "percentage"), [(100, 97, 29), (150, 41, 58)])
+def test_render_size_is_blenders(bpy_scene, tmp_path, width, height, percentage):
+    from blender_addon import scene as conversion
+
+    render = bpy_scene.render
+    render.resolution_x, render.resolution_y = width, height
+    render.resolution_percentage = percentage
+    render.engine, bpy_scene.cycles.samples = "CYCLES", 1
+    render.image_settings.file_format = "PNG"
+    render.filepath = str(tmp_path / "picture.png")
+    bpy.ops.render.render(write_still=True)
+    assert conversion.render_size(bpy_scene) == Image.open(render.filepath).size
 
 
 def _orthographic(scene, head):

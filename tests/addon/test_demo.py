@@ -8,18 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bpy
 import numpy as np
 import pytest
 from PIL import Image
 
+from head360.errors import BY_CODE
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+BLENDER = bpy.app.binary_path or sys.executable  # the Blender, or the Python of the module
 STARTER = REPOSITORY / "backend/head360/data/models/starter/manifest.json"
 
 
 def _demo(out: Path, *arguments: str, **environment: str):
     command = [str(REPOSITORY / ".venv/bin/python"), "-m", "head360", "demo", "--json"]
     if "--blender" not in arguments:
-        command += ["--blender", sys.executable]  # files of a newer Blender would not open here
+        command += ["--blender", BLENDER]  # files of a newer Blender would not open here
     return subprocess.run(
         [*command, "--out", str(out), *arguments],
         env={**os.environ, **environment},
@@ -57,8 +61,6 @@ def test_demo_with_the_fake_head(backend_environment, tmp_path):
 
 
 def _open(blend: Path, head: str) -> None:
-    import bpy
-
     bpy.ops.wm.open_mainfile(filepath=str(blend))
     assert len(bpy.data.objects[head].data.shape_keys.key_blocks) == 53
     slot = bpy.context.scene.camera.data.background_images[0]
@@ -80,7 +82,8 @@ def test_bad_input(backend_environment, tmp_path, arguments, code, words):
     done = _demo(tmp_path / "demo", *arguments, **environment)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
-    assert json.loads(done.stdout)["error"]
+    said = json.loads(done.stdout)["error"]
+    assert BY_CODE[said["code"]].exit_code == code
     assert not list((tmp_path / "demo").glob("*.*")) if (tmp_path / "demo").exists() else True
 
 

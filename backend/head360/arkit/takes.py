@@ -120,6 +120,8 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise BadInput(
             f"{path} is not a CSV text file: choose the .csv that Live Link Face wrote."
         ) from error
+    if not rows:  # only commas
+        raise BadInput(f"The take {path} is empty: export it again from Live Link Face.")
     return rows[0][1], rows[1:]
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from head360 import files
 from head360.arkit.names import INDEX
 from head360.arkit.takes import Take, read_take
-from head360.errors import BadInput, Head360Error, TryAgain
+from head360.errors import BY_CODE, BadInput, Head360Error, TryAgain
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 SCRIPT = CHECKOUT / "blender_addon" / "demo_script.py"
 BUNDLED_TAKE = Path(__file__).resolve().parents[1] / "data" / "takes" / "demo_take.csv"
 FPS = 12  # animation on twos: two seconds of acting fit into 24 frames
+LISTING = "frames.jsonl"  # what the sequence writer leaves beside its frames
 _BACKDROP = ((236, 238, 241), (176, 184, 194))  # top and bottom of the pictures' background
 
 
@@ -106,8 +107,11 @@ def _in_blender(blender: Path, job: dict[str, Any], timeout: float) -> dict[str,
     """Run the script and return its report.
 
     Raises:
-        Head360Error: with the sentence the script left, or the last line Blender wrote.
+        Head360Error: with the sentence the script left, or the last line Blender wrote; what
+            else Blender wrote is then in ``blender.log`` beside the results.
     """
+    kept = Path(job["out"]) / "blender.log"
+    kept.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="head360-demo-") as scratch:
         report = Path(scratch) / "report.json"
         log = Path(scratch) / "blender.log"
@@ -131,8 +135,10 @@ def _in_blender(blender: Path, job: dict[str, Any], timeout: float) -> dict[str,
                     check=False,
                 )
         except subprocess.TimeoutExpired as error:
+            files.write_bytes(kept, log.read_bytes())
             raise TryAgain(
-                f"The demo did not finish within {timeout:.0f} s: give it more with --timeout."
+                f"The demo did not finish within {timeout:.0f} s: give it more with --timeout, or "
+                f"see {kept}."
             ) from error
         except OSError as error:
             raise BadInput(f"Cannot run {blender} ({error.strerror}): check --blender.") from error
@@ -142,19 +148,12 @@ def _in_blender(blender: Path, job: dict[str, Any], timeout: float) -> dict[str,
             result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
             if "error" not in result:
                 return result
-            raise _error(result)
+            raise BY_CODE.get(result.get("code"), Head360Error)(result["error"])
+        files.write_bytes(kept, log.read_bytes())
         last = [line for line in text.splitlines() if line.strip()][-1:]
         raise Head360Error(
-            f"Blender ended with code {done.returncode} ({''.join(last)[:300]}): "
-            "run `head360 doctor`."
+            f"Blender ended with code {done.returncode} ({''.join(last)[:300]}): see {kept}."
         )
-
-
-def _error(result: dict[str, Any]) -> Head360Error:
-    """The script's sentence with the exit code of its kind."""
-    error = Head360Error(result["error"])
-    error.exit_code = int(result.get("exit_code", 1))
-    return error
 
 
 def _backdrop(size: tuple[int, int]) -> Any:
@@ -205,6 +204,13 @@ def pictures(frames: list[Path], out: Path) -> dict[str, str]:
     return {"sheet": str(out / "sheet.png"), "animation": str(out / "head.webp")}
 
 
+def _sweep(folder: Path) -> None:
+    """Remove the frames of an earlier demo: it may have had more of them."""
+    if (folder / LISTING).is_file():
+        for stale in folder.glob("[0-9][0-9][0-9][0-9].png"):
+            stale.unlink(missing_ok=True)
+
+
 def run(args: argparse.Namespace) -> int:
     """The command; returns the exit code."""
     started = time.monotonic()
@@ -218,6 +224,7 @@ def run(args: argparse.Namespace) -> int:
         (best_part(read_take(path), length), path) for path in candidate_takes(args.take)
     )
     out = files.writable_folder(args.out).resolve()
+    _sweep(out / "frames")
     job = {
         "out": str(out),
         "frames": args.frames,
