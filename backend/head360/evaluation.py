@@ -1,13 +1,14 @@
 """Held-out evaluation of heads: PSNR and SSIM over white, by view band and region, with pictures.
 
-Every figure is on the whole image composited over white, sRGB-encoded, at output size, averaged
-over images (not over pixels); SSIM is scikit-image's with its defaults for 8-bit colour.
+Every figure is on images composited over white, sRGB-encoded, at output size. PSNR and SSIM are of
+whole images, averaged over images; ``by_region`` pools the pixels of a region over all images. SSIM
+is scikit-image's with its defaults for 8-bit colour.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,14 @@ class Sample:
     """One compared picture.
 
     Attributes:
-        truth, predicted: (S, S, 3) float32 over white.
+        pictures: truth and prediction, (S, S, 3) float32 over white; None where nobody shows them.
         psnr: dB; ssim: scikit-image.
         band: "front", "side" or "back".
         bald: whether the subject wears no hair.
         errors: per region, sum of squared errors and number of values.
     """
 
-    truth: Floats
-    predicted: Floats
+    pictures: tuple[Floats, Floats] | None
     psnr: float
     ssim: float
     band: str
@@ -66,16 +66,31 @@ def band_of(position: NDArray) -> str:
 
 
 def compare(
-    head: Head, shots: Shots, progress: Callable[[int, int], None] | None = None
+    head: Head,
+    shots: Shots,
+    progress: Callable[[int, int], None] | None = None,
+    keep: Collection[int] = (),
 ) -> list[Sample]:
     """Render every picture of ``shots`` with ``head`` and compare.
 
+    ``keep``: numbers of the pictures that are kept; all of them would fill the memory.
+
     Raises:
-        BadInput: the head does not know a subject or style of the pictures.
+        BadInput: the head does not know a subject or style of the pictures, or knows the subject
+            with another face.
     """
     samples: list[Sample] = []
     size = shots.rgba.shape[-2]
     views = shots.cameras.shape[1]
+    for index in np.unique(shots.subject):
+        name, shape = shots.subjects[index], head.codes(shots.subjects[index]).shape
+        if shape.shape != shots.shapes[index].shape or not np.allclose(
+            shape, shots.shapes[index], atol=1e-4
+        ):
+            raise BadInput(
+                f"{name} of the pictures has another face than {name} of the model "
+                f"{head.name}: use pictures of the model's own subjects."
+            )
     for group in range(len(shots)):
         style = None if shots.style[group] < 0 else shots.styles[shots.style[group]]
         codes = head.codes(shots.subjects[shots.subject[group]], style)
@@ -95,8 +110,7 @@ def compare(
             similarity = structural_similarity(truth, predicted, channel_axis=-1, data_range=1.0)
             samples.append(
                 Sample(
-                    truth,
-                    predicted,
+                    (truth, predicted) if len(samples) in keep else None,
                     psnr(predicted, truth),
                     float(similarity),
                     band_of(camera.position),
@@ -137,15 +151,17 @@ def summarise(samples: list[Sample]) -> dict[str, Any]:
     }
 
 
-def write_sheet(samples: list[Sample], path: Path, count: int = 12) -> None:
-    """Picture table, one column per sample: truth, prediction, error × 4."""
-    chosen = [
-        samples[k] for k in np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
-    ]
+def sheet_indices(total: int, count: int = 12) -> list[int]:
+    """Which of ``total`` pictures the picture table shows, spread evenly."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int).tolist()
+
+
+def write_sheet(samples: list[Sample], path: Path) -> None:
+    """Picture table, one column per kept picture: truth, prediction, error × 4."""
     columns = []
-    for sample in chosen:
-        error = 1 - np.clip(np.abs(sample.truth - sample.predicted) * 4, 0, 1)
-        columns.append(np.concatenate([sample.truth, sample.predicted, error], 0))
+    for truth, predicted in (s.pictures for s in samples if s.pictures is not None):
+        error = 1 - np.clip(np.abs(truth - predicted) * 4, 0, 1)
+        columns.append(np.concatenate([truth, predicted, error], 0))
     sheet = np.concatenate(columns, 1)
     write_bytes(path, png_bytes((np.clip(sheet, 0, 1) * 255 + 0.5).astype(np.uint8)))
 
@@ -158,7 +174,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compare, summarise and, if asked, draw the picture table."""
     start = time.monotonic()
-    samples = compare(head, shots, progress)
+    total = len(shots) * shots.cameras.shape[1]
+    keep = sheet_indices(total) if sheet is not None else []
+    samples = compare(head, shots, progress, keep)
     result = summarise(samples)
     result["seconds"] = round(time.monotonic() - start, 1)
     if sheet is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 import torch
 
 from head360.arkit import INDEX
+from head360.commands.train import is_spec
 from head360.errors import BadInput, Checkpointed
-from head360.evaluation import band_of, evaluate, psnr, summarise
+from head360.evaluation import band_of, compare, evaluate, psnr, summarise
 from head360.geometry.assets import find_assets
 from head360.networks.hexplane import HexPlaneConfig
 from head360.rendering.cameras import orbit
 from head360.training.hexplane import Trainer, TrainSettings
 from head360.training.performances import draw_camera, draw_expression
-from head360.training.shots import Shots, SynthSpec, shoot
+from head360.training.shoot import _pictures, shoot
+from head360.training.shots import Shots, SynthSpec
 
 CONFIG = HexPlaneConfig(
     texture_size=64, texture_channels=4, plane_size=48, hair_size=24, hair_channels=4,
@@ -101,7 +104,7 @@ def test_resume_is_exact(shots: Shots, tmp_path: Path) -> None:
         first.step += 1
     first.save_checkpoint()
     second = Trainer(shots, CONFIG, settings(4), tmp_path / "split")
-    assert second.resume()
+    second.resume()
     assert second.step == 2
     for _ in range(2):
         second.train_step()
@@ -153,3 +156,60 @@ def test_view_bands() -> None:
 def test_nothing_to_evaluate_is_said() -> None:
     with pytest.raises(BadInput, match="no pictures"):
         summarise([])
+
+
+@pytest.mark.parametrize(
+    "item", ["subjects=0", "size=33", "seed=-1", "groups=0", "views=0", "samples=0", "bald=nan"]
+)
+def test_a_spec_out_of_range_is_named(item: str) -> None:
+    with pytest.raises(BadInput, match=item.partition("=")[0]):
+        SynthSpec.parse(f"synth:{item}")
+
+
+def test_a_folder_called_synth_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_spec("synth")
+    assert is_spec("synth:groups=4")
+    assert not is_spec("synth_out")
+    (tmp_path / "synth").mkdir()
+    assert not is_spec("synth")
+
+
+@pytest.mark.assets
+def test_pictures_taken_into_a_folder_are_the_same(shots: Shots, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    mapped = shoot(
+        SPEC, workers=1, folder=tmp_path, progress=lambda done, total: told.append((done, total))
+    )
+    assert isinstance(mapped.rgba, np.memmap)
+    assert told == [(4, 4)]
+    kept = Shots.load(tmp_path, SPEC)
+    assert kept is not None
+    np.testing.assert_array_equal(kept.rgba, shots.rgba)
+    np.testing.assert_array_equal(kept.blendshapes, shots.blendshapes)
+
+
+def test_photographing_looks_for_room_first(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="MiB"):
+        _pictures((10**6, 1024, 1024, 1024), tmp_path, "rgba")
+    assert not list(tmp_path.glob("*.npy"))
+
+
+@pytest.mark.assets
+def test_only_the_same_run_is_resumed(shots: Shots, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="resumed"):
+        Trainer(shots, CONFIG, settings(4), tmp_path).resume()
+    Trainer(shots, CONFIG, settings(4), tmp_path).save_checkpoint()
+    Trainer(shots, CONFIG, settings(9), tmp_path).resume()  # other steps are allowed
+    with pytest.raises(BadInput, match="seed"):
+        Trainer(shots, CONFIG, dataclasses.replace(settings(4), seed=1), tmp_path).resume()
+    other = dataclasses.replace(shots, subjects=("somebody",))
+    with pytest.raises(BadInput, match="subjects"):
+        Trainer(other, CONFIG, settings(4), tmp_path).resume()
+
+
+@pytest.mark.assets
+def test_another_face_of_the_same_name_is_refused(shots: Shots, tmp_path: Path) -> None:
+    head = Trainer(shots, CONFIG, settings(1), tmp_path).head
+    with pytest.raises(BadInput, match="another face"):
+        compare(head, dataclasses.replace(shots, shapes=shots.shapes + 0.1))

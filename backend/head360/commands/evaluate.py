@@ -19,7 +19,9 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("model", help="name or path of a model")
     parser.add_argument("--data", type=Path, help="a SYNHEAD folder of the same subjects")
-    parser.add_argument("--images", type=int, default=96, help="how many pictures (default: 96)")
+    parser.add_argument(
+        "--images", type=int, default=96, help="how many pictures without --data (default: 96)"
+    )
     parser.add_argument("--size", type=int, default=256, help="pixels per side (default: 256)")
     parser.add_argument("--seed", type=int, default=20261, help="of the held-out views")
     parser.add_argument("--workers", type=int, default=2)
@@ -32,26 +34,38 @@ def register(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and report."""
     from head360 import heads
+    from head360.commands.local import ProgressLine
     from head360.errors import BadInput
     from head360.evaluation import evaluate
+    from head360.files import writable_folder
     from head360.server.heads_table import resolve
     from head360.server.worker import choose_device
-    from head360.training.shots import SynthSpec, load_folder, shoot
+    from head360.training.shoot import shoot
+    from head360.training.shots import SynthSpec, load_folder
 
+    if arguments.images < 1 or not 32 <= arguments.size <= 2048 or arguments.size % 2:
+        raise BadInput("Use at least 1 image and an even --size between 32 and 2048.")
     head = heads.load(resolve(arguments.model).path, choose_device(arguments.device)[0])
+    if arguments.sheet is not None:
+        writable_folder(arguments.sheet.parent)
     if arguments.data is not None:
         shots = load_folder(arguments.data, arguments.size, views=1)
     else:
-        if arguments.images < 1 or arguments.size < 32 or arguments.size % 2:
-            raise BadInput("Use at least 1 image and an even --size of at least 32.")
         spec = SynthSpec(
             subjects=len(head.subjects), styles=len(head.styles), groups=arguments.images, views=1,
             size=arguments.size, seed=arguments.seed, held_out=True,
         )  # fmt: skip
         say(f"photographing {arguments.images} held-out views")
         shapes = {name: head.codes(name).shape for name in head.subjects}
-        shots = shoot(spec, arguments.workers, shapes, head.styles)
-    result = {"model": head.name, **evaluate(head, shots, arguments.sheet)}
+        line = ProgressLine("view", arguments.images)
+        shots = shoot(
+            spec, arguments.workers, shapes, head.styles, progress=lambda done, _: line.show(done)
+        )
+    line = ProgressLine("picture", len(shots))
+    result = {
+        "model": head.name,
+        **evaluate(head, shots, arguments.sheet, lambda done, _: line.show(done)),
+    }
     if arguments.json:
         emit_json(result)
     else:

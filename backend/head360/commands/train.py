@@ -28,11 +28,11 @@ def register(subparsers: Any) -> None:
         "--data",
         required=True,
         help="a SYNHEAD folder (head360 synth), or synth:subjects=8,styles=8,groups=2400,… to "
-        "draw the pictures from the studio without touching the disk",
+        "draw the pictures from the studio; they are kept in the run folder",
     )
     hexplane.add_argument("--preset", default="tiny", help="tiny or small (default: tiny)")
     hexplane.add_argument("--out", required=True, type=Path, help="run folder")
-    hexplane.add_argument("--steps", type=int, help="optimisation steps (default: the preset's)")
+    hexplane.add_argument("--steps", type=int, help="optimisation steps (default: 6000)")
     hexplane.add_argument("--seed", type=int, default=0)
     hexplane.add_argument("--workers", type=int, default=2, help="processes that take pictures")
     hexplane.add_argument(
@@ -46,38 +46,50 @@ def register(subparsers: Any) -> None:
 
 def run_hexplane(arguments: argparse.Namespace) -> int:
     """Train; exit code 85 when stopped by a signal after a checkpoint."""
+    from head360 import heads
     from head360.evaluation import evaluate
+    from head360.files import writable_folder
     from head360.networks.hexplane import PRESETS
     from head360.server.worker import choose_device
-    from head360.training.hexplane import Trainer, TrainSettings
+    from head360.training import checkpoint
+    from head360.training.hexplane import Trainer, TrainSettings, settings_facts
     from head360.training.shots import SynthSpec, load_folder
 
+    # All that can be wrong is looked at before the studio takes pictures for an hour.
     if arguments.preset not in PRESETS:
         raise BadInput(f"There is no preset {arguments.preset!r}: choose {' or '.join(PRESETS)}.")
-    if (arguments.out / "checkpoint.safetensors").is_file() and not arguments.resume:
-        raise BadInput(
-            f"{arguments.out} already holds a run: add --resume to go on, or choose another --out."
-        )
-    held_out = None
-    if arguments.data.startswith("synth"):
-        spec = SynthSpec.parse(arguments.data)
-        shots = photograph(spec, arguments.out / "pictures", arguments.workers)
-        held_out = photograph(
-            held_out_spec(spec, 32), arguments.out / "pictures_held_out", arguments.workers
-        )
-    else:
-        shots = load_folder(Path(arguments.data))
+    config = PRESETS[arguments.preset]
     settings = TrainSettings(seed=arguments.seed)
+    if arguments.seed < 0:
+        raise BadInput("--seed must be 0 or more.")
     if arguments.steps is not None:
         if arguments.steps < 1:
             raise BadInput("--steps must be at least 1.")
         settings = dataclasses.replace(settings, steps=arguments.steps)
+    spec = SynthSpec.parse(arguments.data) if is_spec(arguments.data) else None
+    kept = arguments.out / "checkpoint.safetensors"
+    if arguments.resume:
+        if not kept.is_file():
+            raise BadInput(f"{arguments.out} holds no checkpoint: start without --resume.")
+        checkpoint.check(kept, settings_facts(config, settings))
+    elif kept.is_file():
+        raise BadInput(
+            f"{arguments.out} already holds a run: add --resume to go on, or choose another --out."
+        )
+    device = choose_device(arguments.device)[0]
+    out = writable_folder(arguments.out)
+    held_out = None
+    if spec is not None:
+        shots = photograph(spec, out / "pictures", arguments.workers)
+        held_out = photograph(held_out_spec(spec, 32), out / "pictures_held_out", arguments.workers)
+    else:
+        shots = load_folder(Path(arguments.data))
     trainer = Trainer(
         shots,
-        PRESETS[arguments.preset],
+        config,
         settings,
-        arguments.out,
-        choose_device(arguments.device)[0],
+        out,
+        device,
         held_out,
         name=arguments.name,
         recipe={"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed},
@@ -86,13 +98,15 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
         trainer.resume()
     trainer.run()
     result: dict[str, Any] = {
-        "out": str(arguments.out),
-        "model": str(arguments.out / "head"),
+        "out": str(out),
+        "model": str(out / "head"),
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 1),
     }
     if held_out is not None:
-        result["held_out"] = evaluate(trainer.head, held_out, arguments.out / "held_out.png")
+        # The saved head, not the network in memory: its weights are rounded.
+        saved = heads.load(out / "head", device)
+        result["held_out"] = evaluate(saved, held_out, out / "held_out.png")
     if arguments.json:
         emit_json(result)
     else:
@@ -100,15 +114,22 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def is_spec(data: str) -> bool:
+    """Whether ``--data`` asks for the studio; a folder called ``synth`` is a folder."""
+    return data.startswith("synth:") or (data == "synth" and not Path(data).is_dir())
+
+
 def photograph(spec: SynthSpec, folder: Path, workers: int) -> Shots:
     """The pictures of ``spec``: those kept in ``folder``, else taken now and kept there."""
-    from head360.training.shots import Shots, shoot
+    from head360.commands.local import ProgressLine
+    from head360.training.shoot import shoot
+    from head360.training.shots import Shots
 
     shots = Shots.load(folder, spec)
     if shots is None:
         say(f"photographing {spec.groups * spec.views} pictures in the studio")
-        shots = shoot(spec, workers)
-        shots.save(folder, spec)
+        line = ProgressLine("moment", spec.groups)
+        shots = shoot(spec, workers, folder=folder, progress=lambda done, _: line.show(done))
     return shots
 
 

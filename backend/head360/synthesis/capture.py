@@ -6,10 +6,7 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
 import queue
-import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -28,6 +25,7 @@ from head360.geometry.assets import find_assets
 from head360.geometry.bilinear import BilinearModel
 from head360.rendering.cameras import FRONT_YAW, YAWS, rig72
 from head360.synthesis.hair import STYLES, StyleSpec
+from head360.synthesis.processes import prepare_worker
 from head360.synthesis.studio import Studio
 from head360.synthesis.subjects import SubjectSpec, cast
 
@@ -313,22 +311,10 @@ _stop: Any = None
 
 
 def _begin(told: Any, stop: Any) -> None:
-    """First call in a worker process."""
+    """First call in a worker process; Ctrl-C is the parent's, see _in_processes."""
     global _told, _stop
     _told, _stop = told, stop
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; see _in_processes
-    from numba import set_num_threads
-
-    set_num_threads(1)
-
-
-def _die_with_parent() -> None:
-    """A pool's worker whose parent was killed would wait for its next job for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    prepare_worker()
 
 
 def _shoot_job(

@@ -42,6 +42,38 @@ def save(
         save_file(tensors, str(temporary), metadata=header)
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts alone, without loading a tensor.
+
+    Raises:
+        BadInput: the file is missing or damaged.
+    """
+    try:
+        with safe_open(str(path), "pt") as archive:
+            facts: dict[str, Any] = json.loads(archive.metadata()["facts"])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise _unusable(path, error) from error
+    return facts
+
+
+def check(path: Path, wanted: dict[str, Any]) -> None:
+    """Compare the facts of a checkpoint with those of the run that wants to go on from it.
+
+    Facts that an older checkpoint does not hold are not compared.
+
+    Raises:
+        BadInput: the file is missing or damaged, or a fact differs; the message names it.
+    """
+    facts = read_facts(path)
+    for name, value in wanted.items():
+        # As they come back from JSON: tuples are lists there.
+        if name in facts and facts[name] != json.loads(json.dumps(value)):
+            raise BadInput(
+                f"The run in {path.parent} was started with another {name}: give the same "
+                "settings as then, or choose another --out."
+            )
+
+
 def load(
     path: Path,
     module: torch.nn.Module,
@@ -56,7 +88,8 @@ def load(
     try:
         with safe_open(str(path), "pt") as archive:
             header = archive.metadata()
-            tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+            # Copies: tensors that lie in the mapped file would keep Windows from replacing it.
+            tensors = {key: archive.get_tensor(key).clone() for key in archive.keys()}  # noqa: SIM118
         module.load_state_dict(
             {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
         )
@@ -70,8 +103,13 @@ def load(
         rng.bit_generator.state = json.loads(header["rng"])
         facts: dict[str, Any] = json.loads(header["facts"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise BadInput(
-            f"The checkpoint {path} cannot be resumed ({error}): start again without --resume, "
-            "or give the folder and settings it was made with."
-        ) from error
+        raise _unusable(path, error) from error
     return facts
+
+
+def _unusable(path: Path, error: Exception) -> BadInput:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return BadInput(
+        f"The checkpoint {path} cannot be resumed ({reason}): choose another --out, or give the "
+        "folder and settings it was made with."
+    )

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import signal
+import sys
 import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -44,6 +45,7 @@ class TrainSettings:
         crop: side of the raw windows that are rendered.
         lr_planes, lr_networks: peak Adam rates of textures and planes, and of the networks.
         warmup: steps of linear warm-up; then cosine down to ``floor``.
+        detail_gain: extra weight of colour where eyes, teeth and mouth are seen.
         raw_loss, alpha_loss, hair_loss: weights beside the full-resolution L1.
         seed: of initialisation and batches.
         checkpoint_seconds, preview_seconds: how often to write.
@@ -55,12 +57,18 @@ class TrainSettings:
     lr_networks: float = 4e-3
     warmup: int = 50
     floor: float = 0.03
+    detail_gain: float = 5.0
     raw_loss: float = 0.4
     alpha_loss: float = 0.3
     hair_loss: float = 0.4
     seed: int = 0
     checkpoint_seconds: float = 60.0
     preview_seconds: float = 120.0
+
+
+def settings_facts(config: HexPlaneConfig, settings: TrainSettings) -> dict[str, Any]:
+    """What is known of a run's settings before its pictures are: see ``checkpoint.check``."""
+    return {"config": asdict(config), "seed": settings.seed}
 
 
 class Trainer:
@@ -122,6 +130,8 @@ class Trainer:
             {
                 "licence": "GPL-3.0-or-later",
                 "notices": shots.notices,
+                "preset": (recipe or {}).get("preset", ""),
+                "training_data": (recipe or {}).get("data", ""),
                 "training": {**(recipe or {}), "settings": asdict(settings)},
             },
             device,
@@ -134,17 +144,19 @@ class Trainer:
 
     # -- loop --------------------------------------------------------------------------------
 
-    def resume(self) -> bool:
-        """Go on from the folder's checkpoint if there is one."""
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint.
+
+        Raises:
+            BadInput: there is none, it is damaged, or it belongs to another run.
+        """
         path = self.out / "checkpoint.safetensors"
-        if not path.is_file():
-            return False
+        checkpoint.check(path, self._facts())
         facts = checkpoint.load(path, self.net, self.optimiser, self.rng)
-        if facts["config"] != asdict(self.config):
-            raise BadInput(f"The run in {self.out} was started with another preset.")
         self.step, self.seconds = facts["step"], facts["seconds"]
+        if facts.get("steps", self.settings.steps) != self.settings.steps:
+            log.warning("the run goes on to %d steps, not %d", self.settings.steps, facts["steps"])
         log.info("resumed at step %d", self.step)
-        return True
 
     def run(self) -> None:
         """Train to the end of the schedule.
@@ -173,7 +185,13 @@ class Trainer:
         base = self.seconds
         averages: dict[str, float] = {}
         self.net.train()
-        bar = tqdm(total=settings.steps, initial=self.step, unit="step", mininterval=5.0)
+        # Without a terminal the bar would fill a log file: a line now and then serves there.
+        terminal = sys.stderr.isatty()
+        bar = tqdm(
+            total=settings.steps, initial=self.step, unit="step", mininterval=5.0,
+            disable=not terminal,
+        )  # fmt: skip
+        last_line = start
         while self.step < settings.steps:
             losses = self.train_step()
             for key, value in losses.items():
@@ -183,6 +201,10 @@ class Trainer:
             bar.set_postfix({key: f"{value:.4f}" for key, value in averages.items()}, refresh=False)
             now = time.monotonic()
             self.seconds = base + now - start
+            if not terminal and now - last_line > 30.0:
+                last_line = now
+                text = ", ".join(f"{key} {value:.4f}" for key, value in averages.items())
+                log.info("step %d of %d: %s", self.step, settings.steps, text)
             if now - last_preview > settings.preview_seconds or self.step == settings.steps:
                 last_preview = now
                 self._record(averages)
@@ -210,7 +232,7 @@ class Trainer:
 
     def train_step(self) -> dict[str, float]:
         """One optimisation step on one group; returns its losses."""
-        shots, config = self.shots, self.config
+        settings, shots, config = self.settings, self.shots, self.config
         group = int(self.rng.integers(len(shots)))
         for entry in self.optimiser.param_groups:
             entry["lr"] = entry["peak"] * self.rate()
@@ -237,13 +259,15 @@ class Trainer:
             out, raw, _ = render_window(
                 self.net, subject, style, planes, views, box, lattice, self.rng
             )
-        losses = self._losses(out.float(), raw.float(), truth, hair)
+        detail = torch.from_numpy(np.stack([view.detail for view in views])).to(self.device)
+        weight = 1.0 + settings.detail_gain * detail[:, None].float()
+        losses = self._losses(out.float(), raw.float(), truth, hair, weight)
         total = sum(losses.values())
         assert isinstance(total, Tensor)
         if not torch.isfinite(total):
             raise BadInput(
-                f"The loss became non-finite at step {self.step}: resume from the last checkpoint "
-                "with a lower learning rate."
+                f"The loss became non-finite at step {self.step}: start again with another --seed "
+                "and another --out."
             )
         total.backward()
         self.optimiser.step()
@@ -277,7 +301,9 @@ class Trainer:
             (size // 2, size // 2), raw_window, self.device,
         )  # fmt: skip
 
-    def _losses(self, out: Tensor, raw: Tensor, truth: Tensor, hair: Tensor) -> dict[str, Tensor]:
+    def _losses(
+        self, out: Tensor, raw: Tensor, truth: Tensor, hair: Tensor, weight: Tensor
+    ) -> dict[str, Tensor]:
         settings = self.settings
         alpha = truth[:, 3:]
         colour = truth[:, :3] * alpha
@@ -286,12 +312,14 @@ class Trainer:
         ground = 1.0 if self.rng.random() < 0.7 else float(self.rng.random())
         predicted = out[:, :3] + ground * (1 - out[:, 3:])
         losses = {
-            "rgb": (predicted - (colour + ground * (1 - alpha))).abs().mean(),
+            "rgb": (weight * (predicted - (colour + ground * (1 - alpha))).abs()).mean(),
             "alpha": settings.alpha_loss * (out[:, 3:] - alpha).abs().mean(),
         }
         raw_white = raw[:, :3] + 1 - raw[:, -2:-1]
         losses["raw"] = settings.raw_loss * (
-            (raw_white - (small[:, :3] + 1 - small[:, 3:])).abs().mean()
+            (
+                F.avg_pool2d(weight, 2) * (raw_white - (small[:, :3] + 1 - small[:, 3:])).abs()
+            ).mean()
             + 0.5 * (raw[:, -2:-1] - small[:, 3:]).abs().mean()
         )
         losses["hair"] = settings.hair_loss * (raw[:, -1:] - hair).abs().mean()
@@ -301,10 +329,19 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Write the checkpoint atomically."""
-        facts = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
+        facts = {"step": self.step, "seconds": self.seconds, "steps": self.settings.steps}
         checkpoint.save(
-            self.out / "checkpoint.safetensors", self.net, self.optimiser, self.rng, facts
-        )
+            self.out / "checkpoint.safetensors", self.net, self.optimiser, self.rng,
+            facts | self._facts(),
+        )  # fmt: skip
+
+    def _facts(self) -> dict[str, Any]:
+        """What a run that goes on from the checkpoint must have in common with this one."""
+        return {
+            **settings_facts(self.config, self.settings),
+            "subjects": self.shots.subjects,
+            "styles": self.shots.styles,
+        }
 
     def _record(self, averages: dict[str, float]) -> None:
         path = self.out / "log.jsonl"

@@ -1,15 +1,12 @@
 """Training pictures, in memory: groups of views that share subject, hair and expression.
 
-Two sources fill the same container: the studio (``synth:SPEC``, nothing touches the disk) and a
+Two sources fill the same container: the studio (``synth:SPEC``, see ``training.shoot``) and a
 SYNHEAD folder.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,10 +16,9 @@ from numpy.typing import NDArray
 from head360.errors import BadInput
 from head360.files import atomic_path, writable_folder, write_text
 from head360.rendering.cameras import Camera
-from head360.training.performances import draw_camera, draw_expression, held_out_camera
 
 Floats = NDArray[np.float32]
-log = logging.getLogger(__name__)
+MAX_SUBJECTS, MAX_GROUPS = 1000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class SynthSpec:
         """Parse ``synth:key=value,…``.
 
         Raises:
-            BadInput: an unknown key or a value that is no number; the message lists the keys.
+            BadInput: an unknown key, or a value that is no number or out of range.
         """
         values: dict[str, int | float] = {}
         body = text.removeprefix("synth:").removeprefix("synth")
@@ -68,7 +64,29 @@ class SynthSpec:
                 values[key] = float(value) if known[key] == "float" else int(value)
             except ValueError as error:
                 raise BadInput(f"synth: {key} must be a number, not {value!r}.") from error
-        return SynthSpec(**values)  # type: ignore[arg-type]
+        return SynthSpec(**values).checked()  # type: ignore[arg-type]
+
+    def checked(self) -> SynthSpec:
+        """The same, if it can be photographed.
+
+        Raises:
+            BadInput: a number out of range.
+        """
+        for name, value, low, high in (
+            ("subjects", self.subjects, 1, MAX_SUBJECTS),
+            ("styles", self.styles, 0, MAX_SUBJECTS),
+            ("groups", self.groups, 1, MAX_GROUPS),
+            ("views", self.views, 1, 64),
+            ("size", self.size, 32, 2048),
+            ("seed", self.seed, 0, 2**32),
+            ("bald", self.bald, 0, 1),
+            ("samples", self.samples, 1, 8),
+        ):
+            if not low <= value <= high:  # also catches NaN
+                raise BadInput(f"synth: {name}={value} is out of range: choose {low} to {high}.")
+        if self.size % 2:
+            raise BadInput(f"synth: size={self.size} is odd: choose an even number of pixels.")
+        return self
 
 
 @dataclass
@@ -109,16 +127,18 @@ class Shots:
         return Camera.from_flat25(self.cameras[group, view])
 
     def save(self, folder: Path, spec: SynthSpec) -> None:
-        """Keep the pictures beside a run, so that resuming it does not take them again."""
+        """Keep the pictures beside a run, so that resuming it does not take them again.
+
+        Arrays that already live in ``folder`` (see ``training.shoot``) are only written through.
+        """
         folder = writable_folder(folder)
         (folder / "spec.json").unlink(missing_ok=True)
         for name in _ARRAYS:
-            value = getattr(self, name)
-            if value is not None:
-                with (
-                    atomic_path(folder / f"{name}.npy") as temporary,
-                    open(temporary, "wb") as file,
-                ):
+            value, path = getattr(self, name), folder / f"{name}.npy"
+            if isinstance(value, np.memmap) and Path(str(value.filename)) == path.resolve():
+                value.flush()
+            elif value is not None:
+                with atomic_path(path) as temporary, open(temporary, "wb") as file:
                     np.save(file, value, allow_pickle=False)
         facts = {
             "spec": asdict(spec), "subjects": self.subjects, "styles": self.styles,
@@ -149,145 +169,6 @@ class Shots:
 
 
 _ARRAYS = ("shapes", "subject", "style", "blendshapes", "cameras", "rgba", "hair", "atlases")
-
-NOTICES = [
-    "Face geometry: ICT-FaceKit, MIT License, (c) 2020 USC Institute for Creative Technologies.",
-    "Skins, eyes, hair and brows: MakeHuman and contributors, CC0 1.0.",
-]
-
-
-def shoot(
-    spec: SynthSpec,
-    workers: int = 2,
-    shapes: dict[str, Floats] | None = None,
-    style_names: tuple[str, ...] | None = None,
-) -> Shots:
-    """Photograph a set in the studio; same arguments, same bytes.
-
-    Args:
-        spec: what to photograph.
-        workers: processes that share the work; the result does not depend on it.
-        shapes: subject → identity coefficients, instead of the first of the cast.
-        style_names: instead of the studio's first styles.
-
-    Raises:
-        BadInput: the raw assets are missing, or a subject or style is not the studio's.
-    """
-    from head360.geometry.bilinear import BilinearModel
-    from head360.synthesis.hair import STYLES
-    from head360.synthesis.subjects import cast
-
-    known = [style.name for style in STYLES]
-    if style_names is None and not 1 <= spec.styles <= len(known):
-        raise BadInput(f"The studio has {len(known)} hair styles, not {spec.styles}.")
-    names = list(style_names) if style_names is not None else known[: spec.styles]
-    subjects = cast(spec.subjects)
-    strangers = [name for name in names if name not in known]
-    strangers += [name for name in shapes or {} if name not in {s.name for s in subjects}]
-    if strangers:
-        raise BadInput(
-            f"The studio does not know {', '.join(strangers)}: evaluate this model on a data set "
-            "of its own with --data."
-        )
-    model = BilinearModel.builtin()
-    if shapes is None:
-        shapes = {subject.name: subject.shape(model) for subject in subjects}
-    # Each group has a random stream of its own: the result does not depend on the workers.
-    plan = []
-    for group in range(spec.groups):
-        rng = np.random.default_rng([spec.seed, group])
-        style = -1 if rng.random() < spec.bald else group // len(subjects) % len(names)
-        plan.append((group % len(subjects), style))
-    workers = max(1, min(workers, spec.groups))
-    jobs = [list(range(k, spec.groups, workers)) for k in range(workers)]
-    size, half = spec.size, spec.size // 2
-    shots = Shots(
-        tuple(s.name for s in subjects),
-        tuple(names),
-        np.stack([shapes[s.name] for s in subjects]),
-        tuple(
-            s.style if s.style in names else names[i % len(names)] for i, s in enumerate(subjects)
-        ),
-        np.array([p[0] for p in plan], dtype=np.int32),
-        np.array([p[1] for p in plan], dtype=np.int32),
-        np.zeros((spec.groups, 52), dtype=np.float32),
-        np.zeros((spec.groups, spec.views, 25)),
-        np.empty((spec.groups, spec.views, size, size, 4), dtype=np.uint8),
-        np.empty((spec.groups, spec.views, half, half), dtype=np.uint8),
-        notices=list(NOTICES),
-    )
-    if workers == 1:
-        parts = [_shoot_part(spec, jobs[0], plan, shapes, names)]
-    else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            parts = list(
-                pool.map(
-                    _shoot_part,
-                    [spec] * workers,
-                    jobs,
-                    [plan] * workers,
-                    [shapes] * workers,
-                    [names] * workers,
-                )
-            )
-    for job, (blendshapes, cameras, rgba, hair) in zip(jobs, parts, strict=True):
-        shots.blendshapes[job], shots.cameras[job] = blendshapes, cameras
-        shots.rgba[job], shots.hair[job] = rgba, hair
-    studio = _studio(spec, shapes)
-    shots.atlases = np.stack([studio.sitter(name).atlas for name in shots.subjects])
-    return shots
-
-
-def _studio(spec: SynthSpec, shapes: dict[str, Floats]):  # type: ignore[no-untyped-def]
-    from head360.geometry.assets import find_assets
-    from head360.geometry.bilinear import BilinearModel
-    from head360.synthesis.studio import Studio
-    from head360.synthesis.subjects import cast
-
-    return Studio(
-        BilinearModel.builtin(),
-        find_assets(),
-        cast(spec.subjects),
-        samples=spec.samples,
-        shapes=shapes,
-    )
-
-
-def _shoot_part(
-    spec: SynthSpec,
-    groups: list[int],
-    plan: list[tuple[int, int]],
-    shapes: dict[str, Floats],
-    styles: list[str],
-) -> tuple[Floats, NDArray[np.float64], NDArray[np.uint8], NDArray[np.uint8]]:
-    if len(groups) < spec.groups:
-        from numba import set_num_threads
-
-        set_num_threads(1)
-    studio = _studio(spec, shapes)
-    names = list(studio.subjects)
-    size = spec.size
-    blendshapes = np.zeros((len(groups), 52), dtype=np.float32)
-    cameras = np.zeros((len(groups), spec.views, 25))
-    rgba = np.empty((len(groups), spec.views, size, size, 4), dtype=np.uint8)
-    hair = np.empty((len(groups), spec.views, size // 2, size // 2), dtype=np.uint8)
-    for row, group in enumerate(groups):
-        rng = np.random.default_rng([spec.seed, group, 1])
-        subject, style = plan[group]
-        blendshapes[row] = draw_expression(rng)
-        vertices = studio.pose(names[subject], blendshapes[row])
-        scene, cutout = studio.scene(names[subject], None if style < 0 else styles[style], vertices)
-        for view in range(spec.views):
-            camera = held_out_camera(rng) if spec.held_out else draw_camera(rng)
-            picture = studio.photograph(scene, cutout, camera, size, size)
-            cameras[row, view] = camera.flat25()
-            rgba[row, view] = (picture.rgba * 255 + 0.5).astype(np.uint8)
-            coverage = picture.hair.reshape(size // 2, 2, size // 2, 2).mean((1, 3))
-            hair[row, view] = (coverage * 255 + 0.5).astype(np.uint8)
-        if row % 50 == 0:
-            log.info("studio: %d of %d moments photographed", row, len(groups))
-    return blendshapes, cameras, rgba, hair
 
 
 def load_folder(folder: Path, size: int = 256, views: int = 4) -> Shots:
