@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             format="%(asctime)s %(name)s %(levelname)s %(message)s",
             force=True,
         )
+        for chatty in ("numba", "PIL"):  # their debug lines bury ours
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         return int(arguments.run(arguments) or 0)
     except Head360Error as error:
         return _report(error.code, str(error), error.exit_code, as_json)

@@ -24,6 +24,9 @@ Floats = NDArray[np.float32]
 
 COVERAGE_SAMPLES = 3  # per axis; the middle one is the pixel centre
 
+# Small, rarely seen and looked at first: training weighs their pixels more.
+DETAIL_PARTS = ("eyeball", "teeth", "gums_tongue", "mouth_socket", "eyelashes")
+
 Window = tuple[int, int, int, int]
 
 
@@ -54,6 +57,7 @@ class ViewInputs:
         mesh_depth: (h, w) float32 metres, +inf where the mesh is missed.
         uv: (M, 2) float32 at covered output pixels; index: (M,) int64 flat into (H, W).
         normals: (H, W, 3) float32; coverage: (H, W) float32.
+        detail: (H, W) bool, where eyes, teeth, tongue or the inside of the mouth are seen.
     """
 
     rays: Rays
@@ -62,6 +66,7 @@ class ViewInputs:
     index: NDArray[np.int64]
     normals: Floats
     coverage: Floats
+    detail: NDArray[np.bool_]
 
 
 def pose_inputs(
@@ -139,7 +144,9 @@ def view_inputs(
     )
     centre_view = raster.Fragments(face[None], bary[None], fine.depth[:, centre, centre])
     normals = raster.interpolate(centre_view, 0, topology.faces, pose.normals)
-    return ViewInputs(rays, raw.depth[0], uv, index, normals, coverage)
+    fine_parts = np.zeros(len(topology.faces) + 1, dtype=np.bool_)  # the last entry is "nothing"
+    fine_parts[topology.part_faces(*DETAIL_PARTS)] = True
+    return ViewInputs(rays, raw.depth[0], uv, index, normals, coverage, fine_parts[face])
 
 
 def _blend(corners: Floats, bary: Floats) -> Floats:
