@@ -3,7 +3,8 @@
 A flow is a generator. It yields what it waits for, and is resumed on the main thread with the
 result, so one function reads from top to bottom although Blender stays responsive in between:
 
-* a backend job (it has ``poll``), or ``(job, on_frame)`` to see the frames of a sequence;
+* a backend job (it has ``poll``), or ``(job, on_frame)`` to take the frames of a sequence:
+  ``on_frame`` returns at once, with a future of what becomes of the frame on another thread;
 * a ``concurrent.futures.Future`` from :func:`in_thread`, whose function must not touch bpy;
 * ``None``, or a :class:`Phase` to show: nothing to wait for, only give Blender a chance to draw.
 
@@ -13,15 +14,19 @@ background. Errors arrive inside the generator, so its ``finally`` cleans up on 
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from head360.errors import Cancelled, Head360Error
+from head360.errors import Cancelled
 
 Steps = Generator[Any, Any, Any]
+_MOST_WRITES = 32  # frames taken but not written; a slow disk slows the backend down
+_ids = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,17 @@ class Flow:
     """One running generator and what the interface shows about it.
 
     Attributes:
+        id: a number of its own, for the button that cancels it.
         title: what is being done, for the progress bar.
         phase: the backend's word for the present stage.
-        fraction: finished part in [0, 1].
+        fraction: finished part in [0, 1]; 0 also while nobody knows.
         finished: whether it ended, one way or the other.
         result: what the generator returned.
         error: why it ended without a result, or None.
     """
 
     def __init__(self, title: str, steps: Steps) -> None:
+        self.id = next(_ids)
         self.title = title
         self.phase = ""
         self.fraction = 0.0
@@ -67,9 +74,10 @@ class Flow:
         self.error: BaseException | None = None
         self._steps = steps
         self._waiting: Any = None
-        self._on_frame: Callable[[Any], None] | None = None
+        self._on_frame: Callable[[Any], Future[Any]] | None = None
+        self._writes: deque[Future[Any]] = deque()
+        self._end: Any = None  # the job's last event, kept until the writes are done
         self._cancel_asked = False
-        self._started = False
 
     def cancel(self) -> None:
         """Ask it to stop; idempotent. It still runs until its clean-up is done."""
@@ -102,32 +110,36 @@ class Flow:
         from head360 import client as wire  # not before a backend is used: it loads pyzmq
 
         moved = False
-        for event in job.poll():
+        while self._writes and self._writes[0].done():
             moved = True
-            if isinstance(event, wire.Progress):
-                self.phase, self.fraction = event.phase, event.fraction
-            elif isinstance(event, wire.FrameDone):
-                self.fraction = event.step / max(event.of, 1)
-                if self._on_frame is not None:
-                    try:
-                        self._on_frame(event)
-                    except Head360Error as error:  # a full disk: stop the backend as well
-                        job.cancel()
-                        self._resume(error=error)
-                        return True
-            elif isinstance(event, wire.Done):
-                self._resume(value=event.result)
+            if (error := self._writes.popleft().exception()) is not None:
+                job.cancel()  # a full disk: stop the backend as well
+                self._resume(error=error)
                 return True
-            elif isinstance(event, wire.Failed):
-                self._resume(error=event.error)
-                return True
-            else:
-                self._resume(error=Cancelled(f"{self.title}: stopped."))
-                return True
-        return moved
+        if self._end is None and len(self._writes) < _MOST_WRITES:
+            for event in job.poll():
+                moved = True
+                if isinstance(event, wire.Progress):
+                    self.phase, self.fraction = event.phase, event.fraction
+                elif isinstance(event, wire.FrameDone):
+                    self.fraction = event.step / max(event.of, 1)
+                    if self._on_frame is not None:
+                        self._writes.append(self._on_frame(event))
+                else:
+                    self._end = event
+        if self._end is None or self._writes:
+            return moved
+        if isinstance(self._end, wire.Done):
+            self._resume(value=self._end.result)
+        elif isinstance(self._end, wire.Failed):
+            self._resume(error=self._end.error)
+        else:
+            self._resume(error=Cancelled(f"{self.title}: stopped."))
+        return True
 
     def _resume(self, value: Any = None, error: BaseException | None = None) -> None:
-        self._waiting = self._on_frame = None
+        self._waiting = self._on_frame = self._end = None
+        self._writes.clear()
         try:
             step = self._steps.send(value) if error is None else self._steps.throw(error)
         except StopIteration as stop:

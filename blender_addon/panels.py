@@ -59,8 +59,9 @@ class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
         for flow in session.flows:
             row = layout.row(align=True)
             phase = f"{flow.title}: {flow.phase}" if flow.phase else flow.title
-            row.progress(factor=flow.fraction, text=f"{phase} {flow.fraction:.0%}")
-            row.operator("head360.cancel_work", text="", icon="X")
+            known = f" {flow.fraction:.0%}" if flow.fraction else ""
+            row.progress(factor=flow.fraction, text=phase + known)
+            row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
         if session.message:
             box = layout.box().column(align=True)
             box.alert = True

@@ -15,7 +15,10 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 
 from head360.errors import BadInput
 
+from .install_backend import COMPLETE
+
 PACKAGE = __package__  # the extension's name in this Blender; sub-packages take it from here
+LOGGERS = (PACKAGE, "head360")
 LOG_LEVELS = ("ERROR", "WARNING", "INFO", "DEBUG")
 _DEFAULTS = {
     "backend_python": "",
@@ -28,7 +31,7 @@ _DEFAULTS = {
 
 def apply_log_level(_settings: Any = None, _context: Any = None) -> None:
     """Make the extension and the client log as much as the preferences say."""
-    for name in (PACKAGE, "head360"):
+    for name in LOGGERS:
         logging.getLogger(name).setLevel(get().log_level)
 
 
@@ -87,10 +90,12 @@ def user_folder() -> Path:
         return Path(base) / "head360"
 
 
-def venv_python() -> Path:
-    """Python of the environment that Install Backend makes (it may not exist)."""
+def venv_python() -> Path | None:
+    """Python of the environment that Install Backend made; None before it is complete."""
+    folder = user_folder() / "backend"
     inside = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
-    return user_folder() / "backend" / Path(*inside)
+    python = folder.joinpath(*inside)
+    return python if (folder / COMPLETE).is_file() and python.is_file() else None
 
 
 def backend_python() -> Path:
@@ -107,8 +112,9 @@ def backend_python() -> Path:
                 f"The backend's Python {path} does not exist: correct it in the preferences."
             )
         return path
-    if venv_python().is_file():
-        return venv_python()
+    installed = venv_python()
+    if installed is not None:
+        return installed
     raise BadInput(
         "No backend is installed: press Install Backend in the preferences of the extension, "
         "or set Backend Python there."

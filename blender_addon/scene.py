@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,9 @@ def kept_frame(scene: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        if (scene.frame_current, scene.frame_subframe) != (frame, subframe):
-            scene.frame_set(frame, subframe=subframe)
+        with suppress(ReferenceError):  # undone or closed meanwhile: nothing to put back
+            if (scene.frame_current, scene.frame_subframe) != (frame, subframe):
+                scene.frame_set(frame, subframe=subframe)
 
 
 def load_sequence(paths: list[Path], first_frame: int, name: str) -> Any:
@@ -91,7 +92,7 @@ def load_sequence(paths: list[Path], first_frame: int, name: str) -> Any:
     return image
 
 
-def show_behind_camera(camera: Any, image: Any, first_frame: int, count: int, offset: int) -> Any:
+def show_in_camera(camera: Any, image: Any, first_frame: int, count: int, offset: int) -> Any:
     """Show the sequence in the camera view, in front of the scene; replaces our earlier one.
 
     ``offset`` is the number of the first file minus one.

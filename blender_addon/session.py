@@ -11,22 +11,25 @@ import logging
 import os
 import shlex
 import time
+from concurrent.futures import Future
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from head360.errors import Head360Error, TryAgain
+from head360.errors import Cancelled, Head360Error, TryAgain
 
 from . import preferences, properties
 from .flows import Flow, Steps, in_thread
 
 logger = logging.getLogger(__name__)
+_console = logging.StreamHandler()  # Python's own last resort shows warnings only
+_console.setFormatter(logging.Formatter("%(name)s: %(levelname)s: %(message)s"))
 
 _BUDGET = 0.004  # seconds of one tick
 _ACTIVE, _IDLE = 1 / 60, 0.25  # seconds between ticks
-_START_TIMEOUT = 120.0  # importing torch from a cold disk takes its time
+_START_LIMIT = 300.0  # seconds, like the server's: torch from a cold disk takes its time
 
 
 class State(Enum):
@@ -43,7 +46,7 @@ class Session:
 
     Attributes:
         state: of the connection.
-        message: the last problem, for the panel; empty when all is well.
+        message: the last problem, for the panel; empty again when something works.
         last_error: what an operator reported last; scripts see only its text otherwise.
         client: ``head360.client.Client`` while connected, else None.
         backend: the process that this session started, else None.
@@ -64,6 +67,11 @@ class Session:
         self._checked = 0.0
 
     @property
+    def is_connected(self) -> bool:
+        """There is a backend to ask. False after a crash, also before the timer noticed it."""
+        return self.client is not None and self.client.alive
+
+    @property
     def device(self) -> str:
         """What the backend computes on, for the panel."""
         return self.client.welcome.device if self.client is not None else ""
@@ -82,7 +90,7 @@ class Session:
         except ImportError as error:
             raise _broken_wheels(error) from error
 
-        if self.client is not None and self.client.alive:
+        if self.is_connected:
             return
         python = preferences.backend_python()
         self._drop()
@@ -99,11 +107,12 @@ class Session:
             )
             self.log_path = self.backend.log_path
             while not (seen := self.backend.poll()).ready:
-                if seen.exit_code is not None or seen.seconds > _START_TIMEOUT:
-                    last = seen.log[-1] if seen.log else "it wrote nothing"
+                if (error := seen.error()) is not None:
+                    raise _with_advice(error)
+                if seen.seconds > _START_LIMIT:
                     raise TryAgain(
-                        f"The backend did not start ({last}): check Backend Python in the "
-                        "preferences, or press Reveal Log."
+                        f"The backend is not ready after {_START_LIMIT:.0f} s: press Reveal Log "
+                        "to see how far it came, and start it again."
                     )
                 yield None
             yield from self._connect_steps(self.backend.connection_file)
@@ -140,10 +149,14 @@ class Session:
 
             return Client.connect(file)
 
+        connecting = in_thread(connect)
         try:
-            self.client = yield in_thread(connect)
+            self.client = yield connecting
         except ImportError as error:
             raise _broken_wheels(error) from error
+        except BaseException:  # cancelled meanwhile: nobody would close what still comes
+            connecting.add_done_callback(_close)
+            raise
         self.state = State.READY
         yield from self.models_steps()
 
@@ -160,7 +173,7 @@ class Session:
         Raises:
             TryAgain: there is no connection.
         """
-        if self.client is None or not self.client.alive:
+        if not self.is_connected:
             raise TryAgain("No backend is running: press Start Backend in the Head360 tab.")
         return self.client
 
@@ -224,14 +237,15 @@ class Session:
         return flow.result
 
     def pump(self) -> bool:
-        """One tick: advance every flow a little and look after the backend. True when busy."""
+        """One tick: advance every flow a little and look after the backend. True when busy.
+
+        Who began a flow reports how it ended.
+        """
         deadline = time.perf_counter() + _BUDGET
         for flow in list(self.flows):
             flow.advance()
             if flow.finished:
                 self.flows.remove(flow)
-                if flow.error is not None:
-                    self.message = str(flow.error)
             if time.perf_counter() > deadline:
                 break
         self._watch()
@@ -249,6 +263,20 @@ class Session:
             self._drop()
             self.state = State.CRASHED
             self.message = "The backend stopped unexpectedly: start it again, or press Reveal Log."
+
+
+def _with_advice(error: Head360Error) -> Head360Error:
+    """The backend's own sentence as it is; what to do added to one that only says it stopped."""
+    text = str(error)
+    if text.startswith("The backend stopped"):
+        text = f"{text.rstrip('.')}: check Backend Python in the preferences, or press Reveal Log."
+    return type(error)(text)
+
+
+def _close(connecting: Future[Any]) -> None:
+    """Close the client that nobody waits for any more; runs on the thread that connected."""
+    if connecting.exception() is None:
+        connecting.result().close()
 
 
 def _broken_wheels(error: ImportError) -> Head360Error:
@@ -308,13 +336,26 @@ def _after_load(*_args: Any) -> None:
     ensure_timer()
 
 
+def _autostart_steps() -> Steps:
+    """Flow: start the backend; no operator reports the error, so the panel must."""
+    try:
+        yield from session.start_steps()
+    except Cancelled:
+        raise
+    except Head360Error as error:
+        session.message = str(error)
+        raise
+
+
 def _autostart() -> None:
     if preferences.get().autostart and session.state is State.STOPPED:
-        session.begin("Start Backend", session.start_steps())
+        session.begin("Start Backend", _autostart_steps())
 
 
 def start() -> None:
     """Called by ``register``: no connection yet, only what keeps the session alive."""
+    for name in preferences.LOGGERS:
+        logging.getLogger(name).addHandler(_console)
     preferences.apply_log_level()
     ensure_timer()
     bpy.app.handlers.load_post.append(_after_load)
@@ -326,6 +367,8 @@ def shut_down() -> None:
     """Called by ``unregister``: leave no thread, timer, handler or process behind."""
     session.stop(wait=True)
     session.flows.clear()
+    for name in preferences.LOGGERS:
+        logging.getLogger(name).removeHandler(_console)
     for function in (_tick, _autostart):
         if bpy.app.timers.is_registered(function):
             bpy.app.timers.unregister(function)

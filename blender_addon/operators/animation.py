@@ -11,6 +11,7 @@ from head360.arkit.takes import read_take
 from head360.errors import BadInput, Head360Error
 
 from .. import rig, scene
+from ..session import session
 from .base import needs_head, report_error
 
 
@@ -20,10 +21,17 @@ class HEAD360_OT_import_take(bpy.types.Operator, ImportHelper):
     bl_description = "Key the head's 52 shapes from a Live Link Face CSV, at the right seconds"
     bl_options = {"REGISTER", "UNDO"}
 
+    # Of our own: a dropped file sets it, and what an earlier import set must not count.
+    filepath: StringProperty(
+        name="File Path",
+        description="The take to read",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
     filename_ext = ".csv"
     filter_glob: StringProperty(default="*.csv", options={"HIDDEN"})
     start_frame: FloatProperty(
-        name="Start Frame", description="Scene frame of the take's first row", default=1.0
+        name="Start Frame", description="Scene frame where the chosen part begins", default=1.0
     )
     first_second: FloatProperty(
         name="From",
@@ -77,6 +85,11 @@ class HEAD360_OT_import_take(bpy.types.Operator, ImportHelper):
         for name in ("start_frame", "first_second", "last_second", "sides", "base", "set_range"):
             layout.prop(self, name)
 
+    def invoke(self, context, event):
+        if self.properties.is_property_set("filepath"):  # dropped on the view
+            return context.window_manager.invoke_props_dialog(self)
+        return ImportHelper.invoke(self, context, event)
+
     def execute(self, context):
         try:
             return self._import(context)
@@ -106,6 +119,8 @@ class HEAD360_OT_import_take(bpy.types.Operator, ImportHelper):
         # The current frame must show the take at once, also without an animated frame change.
         current = context.scene
         current.frame_set(current.frame_current, subframe=current.frame_subframe)
+        if take.head is not None:
+            self.report({"INFO"}, "The take's head rotation is left out: turn the head object")
         for note in take.notes:
             self.report({"INFO"}, note)
         driven = rig.driven_shapes(head)
@@ -113,6 +128,7 @@ class HEAD360_OT_import_take(bpy.types.Operator, ImportHelper):
             self.report({"WARNING"}, f"{len(driven)} shapes have drivers, which win over the keys")
         span = f"frames {frames[0]:.1f} to {frames[-1]:.1f}"
         self.report({"INFO"}, f"{take.name}: {len(frames)} rows on {span}")
+        session.message = ""
         return {"FINISHED"}
 
 

@@ -7,17 +7,29 @@ import sys
 from pathlib import Path
 
 import bpy
-from bpy.props import StringProperty
+from bpy.props import IntProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
 from head360.errors import BadInput, Head360Error
 
 from .. import preferences
 from ..session import session
-from .base import FlowOperator, needs_backend, report_error
+from .base import FlowOperator, is_background, needs_backend, report_error
 
 _INSTALLER = Path(__file__).resolve().parent.parent / "install_backend.py"
+_installing: subprocess.Popen | None = None  # a cancelled one still puts back what was there
 _BUNDLED = Path(__file__).resolve().parent.parent / "wheels"
+
+
+def _is_free(cls, connected: str) -> bool:
+    """Poll: no backend and no work, with the reason when there is."""
+    if session.is_connected:
+        cls.poll_message_set(connected)
+        return False
+    if session.flows:
+        cls.poll_message_set("Work is under way: wait, or cancel it")
+        return False
+    return True
 
 
 class HEAD360_OT_start_backend(FlowOperator, bpy.types.Operator):
@@ -28,10 +40,7 @@ class HEAD360_OT_start_backend(FlowOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        if session.client is not None or session.flows:
-            cls.poll_message_set("The backend is running, or work is under way")
-            return False
-        return True
+        return _is_free(cls, "A backend is connected already")
 
     def steps(self, context):
         return session.start_steps()
@@ -49,18 +58,29 @@ class HEAD360_OT_attach_backend(FlowOperator, bpy.types.Operator, ImportHelper):
     filename_ext = ".json"
     filter_glob: StringProperty(default="connection-*.json", options={"HIDDEN"})
 
+    @classmethod
+    def poll(cls, context):
+        return _is_free(cls, "Stop the backend first")
+
     def invoke(self, context, event):
+        folder = preferences.runtime_folder()
+        if folder is None:
+            from head360.connection import default_runtime_dir
+
+            folder = default_runtime_dir()
+        self.filepath = str(folder / "")
         return ImportHelper.invoke(self, context, event)
 
     def execute(self, context):
         # The file browser calls execute in a window as well, where nothing may wait.
-        if bpy.app.background or self._flow is not None:
+        if is_background() or self._flow is not None:
             return super().execute(context)
         return self.start(context)
 
     def steps(self, context):
         path = Path(bpy.path.abspath(self.filepath)) if self.filepath else None
-        return session.attach_steps(path)
+        # A folder: the file browser was confirmed as it opened. The newest backend will do.
+        return session.attach_steps(None if path is None or path.is_dir() else path)
 
     def finish(self, context, result):
         self.report({"INFO"}, f"Connected to a backend on {session.device}")
@@ -107,9 +127,12 @@ class HEAD360_OT_cancel_work(bpy.types.Operator):
     bl_description = "Stop the work that is under way; finished frames are kept"
     bl_options = {"INTERNAL"}
 
+    flow: IntProperty(name="Work", description="Its number; 0 stops all", options={"HIDDEN"})
+
     def execute(self, context):
         for flow in session.flows:
-            flow.cancel()
+            if self.flow in (0, flow.id):
+                flow.cancel()
         return {"FINISHED"}
 
 
@@ -118,6 +141,13 @@ class HEAD360_OT_install_backend(FlowOperator, bpy.types.Operator):
     bl_label = "Install Backend"
     bl_description = "Make a Python environment with the renderer; downloads a few gigabytes"
     bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context):
+        if _installing is not None and _installing.poll() is None and not session.flows:
+            cls.poll_message_set("The cancelled installation is being taken back: wait a moment")
+            return False
+        return _is_free(cls, "Stop the backend first")
 
     def steps(self, context):
         if not bpy.app.online_access:
@@ -134,21 +164,32 @@ class HEAD360_OT_install_backend(FlowOperator, bpy.types.Operator):
 
     @staticmethod
     def _install(wheel):
+        global _installing
+        from head360.launcher import clean_environment
+
         folder = preferences.user_folder()
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "install.log"
         session.log_path = log
         command = [sys.executable, str(_INSTALLER), str(folder / "backend"), str(wheel)]
+        options = {}
+        if sys.platform == "win32":
+            options["creationflags"] = subprocess.CREATE_NO_WINDOW
         with open(log, "wb") as output:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            _installing = process = subprocess.Popen(
+                [*command, "--parent-pipe"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(),
+                **options,
             )
         try:
             while process.poll() is None:
                 yield None
         finally:
-            if process.poll() is None:
-                process.terminate()
+            # At the pipe's end, also when Blender dies, it ends pip and puts back what was there.
+            process.stdin.close()
         if process.returncode:
             raise Head360Error(
                 "The backend could not be installed: press Reveal Log, fix the cause, try again."
@@ -176,8 +217,21 @@ class HEAD360_OT_reveal_log(bpy.types.Operator):
         text = bpy.data.texts.get("Head360 Log") or bpy.data.texts.new("Head360 Log")
         text.clear()
         text.write("\n".join([str(path), "", *lines]))
+        if not is_background():
+            self._show(context, text)
         self.report({"INFO"}, f"The log is in the text Head360 Log and at {path}")
         return {"FINISHED"}
+
+    @staticmethod
+    def _show(context, text):
+        """In a text editor that is open, else in a window of its own."""
+        areas = [area for window in context.window_manager.windows for area in window.screen.areas]
+        area = next((area for area in areas if area.type == "TEXT_EDITOR"), None)
+        if area is None:
+            bpy.ops.wm.window_new()
+            area = context.window_manager.windows[-1].screen.areas[0]
+            area.type = "TEXT_EDITOR"
+        area.spaces.active.text = text
 
 
 CLASSES = (

@@ -36,7 +36,7 @@ def report_error(operator: Any, error: BaseException) -> set[str]:
 
 def needs_backend(cls: Any) -> bool:
     """Poll: a backend is connected, with the reason when it is not."""
-    if session.client is None:
+    if not session.is_connected:
         cls.poll_message_set("Start the backend first (Head360 > Backend)")
         return False
     return True
@@ -48,6 +48,25 @@ def needs_head(cls: Any, context: Any) -> bool:
         cls.poll_message_set("Select a Head360 head, or create one (Head360 > Head)")
         return False
     return True
+
+
+def needs_object_mode(cls: Any, context: Any) -> bool:
+    """Poll: nothing is in Edit, Sculpt or another mode, with the reason when something is."""
+    if context.mode != "OBJECT":
+        cls.poll_message_set("Leave Edit Mode first: objects are added in Object Mode")
+        return False
+    return True
+
+
+def object_mode(context: Any) -> None:
+    """Back to Object Mode, if the user went elsewhere while the work was under way."""
+    if context.mode != "OBJECT":
+        bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def is_background() -> bool:
+    """No window, so nothing draws and no timer fires."""
+    return bpy.app.background
 
 
 class FlowOperator:
@@ -67,6 +86,7 @@ class FlowOperator:
         raise NotImplementedError
 
     def execute(self, context: Any) -> set[str]:
+        session.message = ""
         try:
             self.finish(context, session.run(self.bl_label, self.steps(context)))
         except Exception as error:  # noqa: BLE001 - every failure must reach the user as a report
@@ -75,8 +95,9 @@ class FlowOperator:
 
     def start(self, context: Any) -> set[str]:
         """Begin the modal version; what ``invoke`` returns."""
-        if bpy.app.background:
+        if is_background():
             return self.execute(context)
+        session.message = ""
         try:
             self._flow = session.begin(self.bl_label, self.steps(context))
         except Exception as error:  # noqa: BLE001

@@ -13,7 +13,14 @@ from head360.errors import BadInput, Head360Error
 
 from .. import rig, scene
 from ..session import session
-from .base import FlowOperator, needs_backend, needs_head, report_error
+from .base import (
+    FlowOperator,
+    needs_backend,
+    needs_head,
+    needs_object_mode,
+    object_mode,
+    report_error,
+)
 
 
 class HEAD360_OT_extract_surface(FlowOperator, bpy.types.Operator):
@@ -33,6 +40,8 @@ class HEAD360_OT_extract_surface(FlowOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
+        if not needs_object_mode(cls, context):
+            return False
         return needs_backend(cls) and needs_head(cls, context)
 
     def steps(self, context):
@@ -51,6 +60,7 @@ class HEAD360_OT_extract_surface(FlowOperator, bpy.types.Operator):
         return surface, name, matrix
 
     def finish(self, context, result):
+        object_mode(context)
         placed = scene.build_surface(*result)
         try:
             context.collection.objects.link(placed)
@@ -95,6 +105,7 @@ class HEAD360_OT_export_mesh(bpy.types.Operator, ExportHelper):
             self._write(target)
         except (Head360Error, RuntimeError) as error:
             return report_error(self, error)
+        session.message = ""
         self.report({"INFO"}, f"Wrote {target}")
         return {"FINISHED"}
 

@@ -10,7 +10,14 @@ from head360.errors import BadInput
 
 from .. import properties, rig
 from ..session import session
-from .base import FlowOperator, needs_backend, needs_head, report_error
+from .base import (
+    FlowOperator,
+    needs_backend,
+    needs_head,
+    needs_object_mode,
+    object_mode,
+    report_error,
+)
 
 
 class HEAD360_OT_create_head(FlowOperator, bpy.types.Operator):
@@ -29,13 +36,13 @@ class HEAD360_OT_create_head(FlowOperator, bpy.types.Operator):
     )
     style: StringProperty(
         name="Hair",
-        description="Hair style; the subject's own when empty",
+        description="Hair style; the subject's own when empty, 'none' for a bald head",
         options={"SKIP_SAVE"},
     )
 
     @classmethod
     def poll(cls, context):
-        return needs_backend(cls)
+        return needs_backend(cls) and needs_object_mode(cls, context)
 
     def invoke(self, context, event):
         state = context.window_manager.head360
@@ -50,17 +57,19 @@ class HEAD360_OT_create_head(FlowOperator, bpy.types.Operator):
         model = self.model or (chosen.name if chosen is not None else "")
         if not model:
             raise BadInput("No model is installed: set the models folder in the preferences.")
-        style = {properties.OWN_STYLE: "", properties.BALD: None}.get(self.style, self.style)
+        known = {properties.OWN_STYLE: "", properties.BALD: None, "none": None}
+        style = known.get(self.style, self.style)
         return self._create(model, self.subject or None, style)
 
     @staticmethod
     def _create(model, subject, style):
         info = yield from session.head_steps(model, subject, style)
-        mesh = yield session.client.submit_head_mesh(info.head_id)
+        mesh = yield session.connected().submit_head_mesh(info.head_id)
         return info, model, mesh
 
     def finish(self, context, result):
         info, model, mesh = result
+        object_mode(context)
         head = rig.build_head(
             mesh, name=info.subject or "Head", model=model, subject=info.subject, style=info.style
         )
@@ -95,6 +104,7 @@ class HEAD360_OT_reset_expression(bpy.types.Operator):
             rig.set_weights(rig.active_head(context), np.zeros(52))
         except (ReferenceError, TypeError) as error:
             return report_error(self, error)
+        session.message = ""
         return {"FINISHED"}
 
 

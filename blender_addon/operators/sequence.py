@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
@@ -13,7 +15,7 @@ from head360 import files
 from head360.errors import BadInput
 
 from .. import rig, scene
-from ..flows import Phase
+from ..flows import Phase, in_thread
 from ..session import session
 from .base import FlowOperator, needs_backend, needs_head
 
@@ -35,11 +37,34 @@ def output_folder(context, given: str) -> Path:
     return files.writable_folder(bpy.path.abspath(folder))
 
 
-def frame_steps(target, head, layer):
+@dataclass(frozen=True)
+class Place:
+    """What is rendered, by name: pointers do not survive an undo."""
+
+    scene: str
+    layer: str
+    head: str
+
+    def find(self):
+        """(scene, view layer, head) as they are now.
+
+        Raises:
+            BadInput: one of them was deleted or renamed.
+        """
+        target = bpy.data.scenes.get(self.scene)
+        layer = target.view_layers.get(self.layer) if target is not None else None
+        head = target.objects.get(self.head) if target is not None else None
+        if layer is None or not rig.is_head(head):
+            raise BadInput("The head or the scene changed meanwhile: start again.")
+        return target, layer, head
+
+
+def frame_steps(place):
     """Flow: ``SequenceFrame`` of every frame in the range; leaves the scene at its frame."""
     from head360.client import SequenceFrame
 
     collected = []
+    target, layer, head = place.find()
     numbers = range(target.frame_start, target.frame_end + 1, max(target.frame_step, 1))
     with scene.kept_frame(target):
         pause = time.perf_counter() + _SLICE
@@ -52,8 +77,19 @@ def frame_steps(target, head, layer):
             collected.append(SequenceFrame(number, np.array(weights), camera))
             if time.perf_counter() > pause:
                 yield Phase("reading frames", len(collected) / len(numbers))
+                target, layer, head = place.find()
                 pause = time.perf_counter() + _SLICE
     return collected
+
+
+def open_folder(folder, resume, head_id, frames, width, height):
+    """(writer, {number: hash}, frames still to render). Reads files: never on the main thread."""
+    from head360.client import SequenceWriter, parameters_hash
+
+    writer = SequenceWriter(folder, resume=resume)
+    hashes = {one.number: parameters_hash(head_id, one, width, height) for one in frames}
+    missing = [one for one in frames if not writer.is_done(one.number, hashes[one.number])]
+    return writer, hashes, missing
 
 
 class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
@@ -73,41 +109,51 @@ class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
     )
     load: BoolProperty(
         name="Load Result",
-        description="Load the frames as an image sequence and show it behind the camera",
+        description="Load the frames as an image sequence and show it in the camera view",
         default=True,
     )
 
     @classmethod
     def poll(cls, context):
+        if any(flow.title == cls.bl_label for flow in session.flows):
+            cls.poll_message_set("A sequence is being rendered: wait, or cancel it")
+            return False
         return needs_backend(cls) and needs_head(cls, context)
 
     def steps(self, context):
         head = rig.active_head(context)
-        layer = context.view_layer
+        place = Place(context.scene.name, context.view_layer.name, head.name)
         # Complain before any work: about the camera now, about the folder now.
         scene.head_camera(context.scene, head, context.evaluated_depsgraph_get())
         folder = output_folder(context, self.directory)
-        return self._render(context.scene, layer, head, folder)
+        return self._render(place, folder)
 
-    def _render(self, target, layer, head, folder):
-        from head360.client import SequenceWriter, parameters_hash
-
+    def _render(self, place, folder):
+        target, _layer, head = place.find()
         width, height = scene.render_size(target)
-        where = (target.name, target.camera.name)  # names: pointers do not survive an undo
+        camera = target.camera.name
         settings = head.head360
         style = None if settings.is_bald else settings.style
         info = yield from session.head_steps(settings.model, settings.subject or None, style)
-        frames = yield from frame_steps(target, head, layer)
-        hashes = {
-            frame.number: parameters_hash(info.head_id, frame, width, height) for frame in frames
-        }
-        writer = SequenceWriter(folder, resume=self.resume)
-        missing = [one for one in frames if not writer.is_done(one.number, hashes[one.number])]
+        frames = yield from frame_steps(place)
+        resume = self.resume
+        writer, hashes, missing = yield in_thread(
+            lambda: open_folder(folder, resume, info.head_id, frames, width, height)
+        )
         if missing:
             job = session.connected().render_sequence(info.head_id, missing, width, height)
-            yield job, lambda event: writer.write(event.number, event.png, hashes[event.number])
+            pool = ThreadPoolExecutor(1, "head360-frames")  # a frame costs two waits for the disk
+            try:
+                yield (
+                    job,
+                    lambda event: pool.submit(
+                        writer.write, event.number, event.png, hashes[event.number]
+                    ),
+                )
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
         numbers = [frame.number for frame in frames]
-        return where, numbers, [writer.path(number) for number in numbers]
+        return (place.scene, camera), numbers, [writer.path(number) for number in numbers]
 
     def finish(self, context, result):
         (scene_name, camera_name), numbers, paths = result
@@ -115,9 +161,13 @@ class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
         camera = target.objects.get(camera_name) if target is not None else None
         if self.load and camera is not None:
             image = scene.load_sequence(paths, numbers[0], f"{paths[0].parent.name} frames")
-            scene.show_behind_camera(
+            scene.show_in_camera(
                 camera, image, numbers[0], numbers[-1] - numbers[0] + 1, numbers[0] - 1
             )
+            if len(numbers) < numbers[-1] - numbers[0] + 1:
+                self.report(
+                    {"WARNING"}, "The frame step leaves frames out: the camera view lacks them"
+                )
         self.report({"INFO"}, f"{len(paths)} frames in {paths[0].parent}")
 
 

@@ -193,8 +193,10 @@ def test_cancelled_sequence_keeps_whole_frames(backend, rigged, bpy_scene, tmp_p
     before = snapshot()
     operator = type("Stub", (), {"resume": True})()
     from blender_addon.operators.sequence import HEAD360_OT_render_sequence as Render
+    from blender_addon.operators.sequence import Place
 
-    steps = Render._render(operator, bpy_scene, bpy.context.view_layer, rigged, tmp_path)
+    place = Place(bpy_scene.name, bpy.context.view_layer.name, rigged.name)
+    steps = Render._render(operator, place, tmp_path)
     flow = backend.begin("Render Sequence", steps)
     longest, deadline = 0.0, time.monotonic() + 60
     while not list(tmp_path.glob("0*.png")) and time.monotonic() < deadline:
@@ -202,7 +204,12 @@ def test_cancelled_sequence_keeps_whole_frames(backend, rigged, bpy_scene, tmp_p
         backend.pump()
         longest = max(longest, time.perf_counter() - start)
         time.sleep(0.002)
-    flow.cancel()
+    with pytest.raises(RuntimeError, match="being rendered"):
+        bpy.ops.head360.render_sequence(directory=str(tmp_path))
+    bpy.ops.head360.cancel_work(flow=flow.id + 1)  # somebody else's button
+    backend.pump()
+    assert not flow.finished
+    bpy.ops.head360.cancel_work(flow=flow.id)
     flow.cancel()
     while not flow.finished and time.monotonic() < deadline:
         backend.pump()
@@ -214,6 +221,7 @@ def test_cancelled_sequence_keeps_whole_frames(backend, rigged, bpy_scene, tmp_p
     assert 0 < len(pictures) < 2000
     assert all(Image.open(path).size == (256, 256) for path in pictures)
     assert not list(tmp_path.glob(".*"))
+    assert backend.message == ""  # who stops the work himself needs no red box
     assert longest < 0.25  # Blender never waits: slices of frame evaluation are 20 ms
     assert rig.is_head(rigged)
 
@@ -271,7 +279,7 @@ def test_out_of_reach(addon, bpy_scene, backend_environment, monkeypatch, tmp_pa
     for python, words in (
         ("", "Install Backend"),
         (str(tmp_path / "nothing"), "does not exist"),
-        ("/bin/false", "did not start"),
+        ("/bin/false", "check Backend Python"),
     ):
         monkeypatch.setenv("HEAD360_BACKEND_PYTHON", python)
         with pytest.raises(Head360Error, match=words):
@@ -286,18 +294,79 @@ def test_reveal_log(backend):
 
 
 def test_install_needs_online_access(addon):
-    with pytest.raises(RuntimeError, match=r"Preferences > System|no head360 wheel"):
+    from blender_addon.session import session
+
+    session.stop(wait=True)
+    assert not bpy.app.online_access
+    with pytest.raises(RuntimeError, match="Preferences > System"):
         bpy.ops.head360.install_backend()
+
+
+def test_install_waits_for_a_stopped_backend(backend):
+    with pytest.raises(RuntimeError, match="Stop the backend first"):
+        bpy.ops.head360.install_backend()
+
+
+def test_a_full_disk_stops_the_sequence(backend, rigged, tmp_path, monkeypatch):
+    from head360.client import SequenceWriter
+    from head360.errors import BadInput
+
+    def full(self, number, png, params):
+        raise BadInput("Cannot write: free some space.")
+
+    monkeypatch.setattr(SequenceWriter, "write", full)
+    with pytest.raises(RuntimeError, match="free some space"):
+        bpy.ops.head360.render_sequence(directory=str(tmp_path))
+    assert "free some space" in backend.message
+    assert backend.flows == []
+    assert bpy.ops.head360.reset_expression() == {"FINISHED"}
+    assert backend.message == ""
+
+
+def test_a_head_that_goes_away_while_frames_are_read(backend, rigged, bpy_scene, monkeypatch):
+    from blender_addon.operators import sequence
+
+    from head360.errors import BadInput
+
+    monkeypatch.setattr(sequence, "_SLICE", 0.0)
+    place = sequence.Place(bpy_scene.name, bpy.context.view_layer.name, rigged.name)
+    steps = sequence.frame_steps(place)
+    next(steps)
+    bpy.data.objects.remove(rigged)
+    with pytest.raises(BadInput, match="changed meanwhile"):
+        next(steps)
+    assert bpy_scene.frame_current == 1
+
+
+def test_a_crash_is_survived_without_a_timer(backend):
+    os.kill(backend.backend.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 15
+    while backend.client.alive and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with pytest.raises(RuntimeError, match="Start the backend first"):
+        bpy.ops.head360.create_head()
+    assert bpy.ops.head360.start_backend() == {"FINISHED"}
+
+
+def test_objects_are_added_in_object_mode(backend, rigged):
+    bpy.ops.object.mode_set(mode="EDIT")
+    for add in (bpy.ops.head360.create_head, bpy.ops.head360.extract_surface):
+        with pytest.raises(RuntimeError, match="Leave Edit Mode first"):
+            add()
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert bpy.ops.head360.create_head(style="none") == {"FINISHED"}
+    assert bpy.context.view_layer.objects.active.head360.is_bald
 
 
 def test_weights_reach_the_backend_exactly(backend, rigged, bpy_scene):
     from blender_addon import rig
-    from blender_addon.operators.sequence import frame_steps
+    from blender_addon.operators.sequence import Place, frame_steps
 
     take = np.random.default_rng(1).uniform(0, 1, (5, 52))
     rig.key_take(rigged, "random", np.arange(3, 8), take)
     bpy_scene.frame_set(3)
-    frames = backend.run("Collect", frame_steps(bpy_scene, rigged, bpy.context.view_layer))
+    place = Place(bpy_scene.name, bpy.context.view_layer.name, rigged.name)
+    frames = backend.run("Collect", frame_steps(place))
     assert [frame.number for frame in frames] == [3, 4, 5, 6, 7]
     for row, frame in zip(take, frames, strict=True):
         assert np.abs(frame.blendshapes - row).max() < 1e-6

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -141,3 +143,54 @@ def test_a_failed_backend_installation_leaves_nothing(tmp_path):
     assert done.returncode != 0
     assert "missing.whl" in done.stdout + done.stderr
     assert not folder.exists()
+
+
+def test_an_interrupted_installation_puts_the_old_one_back(tmp_path):
+    script = REPOSITORY / "blender_addon" / "install_backend.py"
+    folder = tmp_path / "backend"
+    folder.mkdir()
+    (folder / ".complete").touch()
+    (folder / "mine").touch()
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder), "missing.whl", "--parent-pipe"],
+        stdin=subprocess.PIPE,
+    )
+    while not (folder / "pyvenv.cfg").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.stdin.close()
+    assert process.wait(60) == 75
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backend"]
+    assert (folder / "mine").exists()
+
+
+def test_pip_ends_with_the_installation(tmp_path):
+    sys.path.insert(0, str(REPOSITORY))
+    from blender_addon.install_backend import Stop
+
+    stop = Stop()
+    marker = tmp_path / "pid"
+    sleeper = f"sleep 60 & echo $! > {marker}.tmp; mv {marker}.tmp {marker}; wait"
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(stop.call(["sh", "-c", sleeper])))
+    thread.start()
+    while not marker.exists():
+        time.sleep(0.01)
+    grandchild = int(marker.read_text())
+    stop.end()
+    thread.join(10)
+    assert len(codes) == 1
+    assert codes[0] != 0
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _runs(grandchild):
+        time.sleep(0.01)
+    assert not _runs(grandchild)
+    assert stop.call(["sh", "-c", "exit 0"]) == 75
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
