@@ -95,6 +95,27 @@ def test_a_missing_model_is_code_3(tmp_path: Path) -> None:
     assert "nothing" in report["error"]["message"]
 
 
+def test_failures_leave_an_earlier_run_alone(tmp_path: Path) -> None:
+    model, out = write_model(tmp_path), tmp_path / "out"
+    words = ["render", model, "--take", TAKE, "--frames", "1", "--size", "16", "--out", out]
+    assert head360(*words, "--json")[0] == 0
+    listing = (out / "frames.jsonl").read_bytes()
+    assert head360(*words, "--subject", "nobody")[0] == 2
+    (tmp_path / "file").write_text("")
+    assert head360(*words, "--sheet", tmp_path / "file" / "sheet.png")[0] == 2
+    assert (out / "frames.jsonl").read_bytes() == listing
+
+
+def test_status_of_nothing_and_a_wrong_models_folder(tmp_path: Path) -> None:
+    code, report, _ = head360("status", "--runtime-dir", tmp_path, "--json")
+    assert (code, report) == (75, {"servers": []})
+    wrong = tmp_path / "wrong"
+    for words in (["models"], ["serve", "--runtime-dir", tmp_path / "run"]):
+        code, _, stderr = head360(*words, "--models", wrong)
+        assert code == 2
+        assert str(wrong) in stderr
+
+
 def test_checking_a_folder_without_a_data_set_is_code_2(tmp_path: Path) -> None:
     code, report, _ = head360("dataset", "check", tmp_path, "--json")
     assert code == 2

@@ -169,6 +169,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from head360.arkit.takes import read_take
     from head360.client import SequenceFrame, SequenceWriter, parameters_hash
     from head360.commands.local import open_head
+    from head360.files import writable_folder
     from head360.server.heads_table import resolve
 
     # All that the user can get wrong is looked at before a backend is started.
@@ -177,15 +178,17 @@ def _run(arguments: argparse.Namespace) -> int:
     take = read_take(arguments.take)
     weights = weights_of(take, numbers, arguments.fps)
     cameras = cameras_of(arguments.camera, len(numbers), width / height)
+    resolve(arguments.model)  # a wrong name must not leave an empty folder behind
     if arguments.sheet is not None:
         _sheet_format(arguments.sheet)
+        writable_folder(arguments.sheet.parent)
     frames = [
         SequenceFrame(number, weights[index], cameras[index])
         for index, number in enumerate(numbers)
     ]
-    resolve(arguments.model)  # a wrong name must not leave an empty folder behind
-    writer = SequenceWriter(arguments.out, resume=arguments.resume)
     with open_head(arguments) as (client, head, model):
+        # Not before: without --resume it empties the listing of an earlier run.
+        writer = SequenceWriter(arguments.out, resume=arguments.resume)
         hashes = {
             frame.number: parameters_hash(head.head_id, frame, width, height) for frame in frames
         }

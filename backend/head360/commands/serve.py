@@ -9,7 +9,7 @@ from typing import Any
 
 from head360 import connection
 from head360.commands import add_device, add_json, emit_json, say
-from head360.errors import BadInput, Head360Error
+from head360.errors import BadInput, Head360Error, TryAgain
 
 
 def register(commands: Any) -> None:
@@ -63,8 +63,10 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from head360.server.gateway import Gateway
+    from head360.server.heads_table import check_places
     from head360.server.surroundings import Options
 
+    check_places(arguments.models)
     options: dict[str, Any] = {
         "runtime_dir": arguments.runtime_dir or connection.default_runtime_dir(),
         "bind": arguments.bind,
@@ -100,9 +102,11 @@ def _status(arguments: argparse.Namespace) -> int:
             servers.append({"file": str(file), "error": str(error)})
         else:
             servers.append({"file": str(file), **status})
+    reached = any("error" not in server for server in servers)
+    code = 0 if reached else TryAgain.exit_code
     if arguments.json:
         emit_json({"servers": servers})
-        return 0
+        return code
     if not servers:
         say("No backend is running.")
     for server in servers:
@@ -114,18 +118,22 @@ def _status(arguments: argparse.Namespace) -> int:
                 f"renderer {server['worker']}, {server['queued']} waiting, up "
                 f"{server['uptime_s']:.0f} s"
             )
-    return 0
+    return code
 
 
 def _models(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from head360.server.heads_table import find_models, resolve
+    from head360.server.heads_table import check_places, resolve, scan
 
+    check_places(arguments.models)
     if arguments.name:
         found = [resolve(arguments.name, arguments.models)]
     else:
-        found = list(find_models(arguments.models).values())
+        models, damaged = scan(arguments.models)
+        found = list(models.values())
+        for error in damaged.values():
+            say(f"head360: {error}")
     rows = [
         {**msgspec.to_builtins(model.info), "path": str(model.path), "digest": model.digest}
         for model in found

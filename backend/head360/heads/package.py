@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from head360.errors import ModelInvalid
 from head360.files import writable_folder, write_bytes, write_text
 
 SCHEMA = 1
+# What ``zipfile`` raises at damaged, encrypted and unknown compressed members.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 MANIFEST = "manifest.json"
 
 
@@ -52,7 +55,8 @@ def read_file(path: Path, manifest: dict[str, Any], name: str) -> bytes:
     Raises:
         ModelInvalid: not listed, missing or damaged.
     """
-    entry = manifest.get("files", {}).get(name)
+    files = manifest.get("files")
+    entry = files.get(name) if isinstance(files, dict) else None
     if not isinstance(entry, dict):
         raise ModelInvalid(f"The model {path} does not list {name}: reinstall the model.")
     data = _read(path, name)
@@ -88,7 +92,7 @@ def _read(path: Path, name: str) -> bytes:
         if path.is_file():
             with zipfile.ZipFile(path) as archive:
                 return archive.read(name)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, *_ZIP_ERRORS) as error:
         raise ModelInvalid(
             f"The model {path} lacks a readable {name}: restore or reinstall the model."
         ) from error

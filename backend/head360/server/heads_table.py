@@ -10,13 +10,14 @@ import hashlib
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from head360.errors import ModelInvalid
+from head360.errors import BadInput, ModelInvalid
 from head360.protocol import HeadInfo, ModelInfo
 
 MAX_MANIFEST = 8 << 20
@@ -34,7 +35,10 @@ class Model:
 
     def thumbnail(self) -> bytes | None:
         """PNG bytes, or None where the package has no (reasonably small) thumbnail."""
-        data = _member(self.path, "thumbnail.png", MAX_THUMBNAIL)
+        try:
+            data = _member(self.path, "thumbnail.png", MAX_THUMBNAIL)
+        except ModelInvalid:
+            return None
         return data if data is not None and data.startswith(b"\x89PNG") else None
 
 
@@ -58,10 +62,12 @@ def read_model(path: Path) -> Model | None:
     """The model package at ``path``, or None where there is none.
 
     Raises:
-        ModelInvalid: there is a manifest but it cannot be read.
+        ModelInvalid: there is a package but its manifest is missing or cannot be read.
     """
     raw = _member(path, "manifest.json", MAX_MANIFEST)
     if raw is None:
+        if path.is_dir() and any(path.glob("*.safetensors")):
+            raise ModelInvalid(f"The model {path} lacks its manifest: install the model again.")
         return None
     try:
         manifest = msgspec.json.decode(raw, type=dict)
@@ -69,9 +75,8 @@ def read_model(path: Path) -> Model | None:
         raise ModelInvalid(
             f"The manifest of the model {path} cannot be read: install the model again."
         ) from error
-    stem = path.stem if path.suffix == ".zip" else path.name
     info = ModelInfo(
-        name=_text(manifest, "name") or stem,
+        name=_text(manifest, "name") or _stem(path),
         kind=_text(manifest, "kind"),
         subjects=_names(manifest, "subjects"),
         styles=_names(manifest, "styles"),
@@ -82,9 +87,24 @@ def read_model(path: Path) -> Model | None:
     return Model(path.resolve(), info, hashlib.sha256(raw).hexdigest())
 
 
-def find_models(extra: Sequence[Path] = ()) -> dict[str, Model]:
-    """Installed models by name. An ``extra`` entry is a folder of packages or one package."""
+def check_places(extra: Sequence[Path]) -> None:
+    """Say which of the ``--models`` does not exist.
+
+    Raises:
+        BadInput: one of them.
+    """
+    for place in extra:
+        if not place.exists():
+            raise BadInput(f"There is no folder or model package {place}: correct --models.")
+
+
+def scan(extra: Sequence[Path] = ()) -> tuple[dict[str, Model], dict[str, ModelInvalid]]:
+    """Installed models by name, and what is wrong with damaged packages by the name of their file.
+
+    An ``extra`` entry is a folder of packages or one package.
+    """
     found: dict[str, Model] = {}
+    damaged: dict[str, ModelInvalid] = {}
     for root in (*extra, user_models_dir(), builtin_models_dir()):
         try:
             places = [root, *sorted(root.iterdir())] if root.is_dir() else [root]
@@ -93,11 +113,17 @@ def find_models(extra: Sequence[Path] = ()) -> dict[str, Model]:
         for place in places:
             try:
                 model = read_model(place)
-            except ModelInvalid:
-                continue  # a damaged neighbour must not hide the others; by path it is reported
+            except ModelInvalid as error:
+                damaged.setdefault(_stem(place), error)  # it must not hide its neighbours
+                continue
             if model is not None:
                 found.setdefault(model.info.name, model)
-    return found
+    return found, damaged
+
+
+def find_models(extra: Sequence[Path] = ()) -> dict[str, Model]:
+    """Installed models by name, without the damaged ones."""
+    return scan(extra)[0]
 
 
 def resolve(name_or_path: str, extra: Sequence[Path] = ()) -> Model:
@@ -106,18 +132,20 @@ def resolve(name_or_path: str, extra: Sequence[Path] = ()) -> Model:
     Raises:
         ModelInvalid: neither exists, or the package is damaged.
     """
-    models = find_models(extra)
+    models, damaged = scan(extra)
     if name_or_path in models:
         return models[name_or_path]
     path = Path(name_or_path)
     model = read_model(path) if path.exists() else None
-    if model is None:
-        known = ", ".join(models) or "none"
-        raise ModelInvalid(
-            f'There is no model "{name_or_path}": give the path of a package or one of the '
-            f"installed models ({known})."
-        )
-    return model
+    if model is not None:
+        return model
+    if name_or_path in damaged:
+        raise damaged[name_or_path]
+    known = ", ".join(models) or "none"
+    raise ModelInvalid(
+        f'There is no model "{name_or_path}": give the path of a package or one of the '
+        f"installed models ({known})."
+    )
 
 
 @dataclass(frozen=True)
@@ -146,13 +174,18 @@ class HeadsTable:
         """The model of that name; never a path from the wire.
 
         Raises:
-            ModelInvalid: there is none.
+            ModelInvalid: there is none, or it is damaged.
         """
-        models = self.models()
-        if name not in models:
-            known = ", ".join(models) or "none"
-            raise ModelInvalid(f'The backend has no model "{name}"; installed: {known}.')
-        return models[name]
+        models, damaged = scan(self._extra)
+        if name in models:
+            return models[name]
+        if name in damaged:
+            raise damaged[name]
+        known = ", ".join(models) or "none"
+        raise ModelInvalid(
+            f'The backend has no model "{name}": choose one of the installed ones ({known}) or put '
+            f"the package into {user_models_dir()}."
+        )
 
     def add(self, model: Model, subject: str, style: str | None, kind: str) -> HeadInfo:
         """Register a head; the same choice of the same package gives the same id."""
@@ -169,8 +202,23 @@ class HeadsTable:
         return self._heads.get(head_id)
 
 
+def _stem(path: Path) -> str:
+    """A package's name where its manifest tells none."""
+    return path.stem if path.suffix == ".zip" else path.name
+
+
+# What ``zipfile`` raises at damaged, encrypted and unknown compressed members.
+ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError
+)  # fmt: skip
+
+
 def _member(path: Path, name: str, limit: int) -> bytes | None:
-    """One file of a package folder or zip, if it exists and is not larger than ``limit``."""
+    """One file of a package folder or zip, if it exists and is not larger than ``limit``.
+
+    Raises:
+        ModelInvalid: it exists but cannot be read.
+    """
     try:
         if path.is_dir():
             file = path / name
@@ -179,8 +227,12 @@ def _member(path: Path, name: str, limit: int) -> bytes | None:
             return None
         with zipfile.ZipFile(path) as archive:
             return archive.read(name) if archive.getinfo(name).file_size <= limit else None
-    except (OSError, KeyError, zipfile.BadZipFile):
+    except (FileNotFoundError, NotADirectoryError, KeyError):
         return None
+    except (OSError, *ZIP_ERRORS) as error:
+        raise ModelInvalid(
+            f"{name} of the model {path} cannot be read: install the model again."
+        ) from error
 
 
 def _text(manifest: dict, key: str) -> str:
