@@ -63,9 +63,11 @@ def test_a_wrong_key_gets_nothing(backend: LocalBackend, tmp_path: Path, wrong: 
     tmp_path.chmod(0o700)
     file = connection.write(tmp_path, changed)
     begin = time.monotonic()
-    with pytest.raises(TryAgain):
+    with pytest.raises(TryAgain, match="does not accept"):
         Client.connect(file, timeout=3)
     assert time.monotonic() - begin < 6
+    with Client.connect(backend.connection_file) as client:  # the right key still opens
+        client.ping()
 
 
 def test_clients_without_encryption_get_nothing(backend: LocalBackend) -> None:
@@ -100,6 +102,30 @@ def test_a_client_key_does_not_open_the_workers_door(backend: LocalBackend) -> N
             assert address == "0100007F"  # loopback alone
             ports.add(int(port, 16))
     assert len(ports) == 2
+    own = int(content.endpoint.rsplit(":", 1)[1])
+    assert _lets_in(content, own)
+    (worker,) = ports - {own}
+    assert not _lets_in(content, worker)
+
+
+def _lets_in(keys: connection.Connection, port: int) -> bool:
+    """Whether the client's keys get through the handshake of ``port``."""
+    context = zmq.Context()
+    try:
+        dealer = context.socket(zmq.DEALER)
+        dealer.linger = 0
+        dealer.curve_serverkey = keys.server_public.encode()
+        dealer.curve_publickey = keys.client_public.encode()
+        dealer.curve_secretkey = keys.client_secret.encode()
+        events = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        dealer.connect(f"tcp://127.0.0.1:{port}")
+        dealer.send_multipart(protocol.REQUESTS.pack(protocol.Ping(), id="1"))
+        answered = dealer.poll(1500) > 0
+        shaken = events.poll(0) > 0
+        dealer.disable_monitor()
+        return answered or shaken
+    finally:
+        context.destroy(linger=0)
 
 
 def test_noise_on_the_port_is_ignored(backend: LocalBackend) -> None:
@@ -140,7 +166,7 @@ def test_nobody_there_is_said_in_bounded_time(tmp_path: Path) -> None:
         f"tcp://127.0.0.1:{port}", pair.public, pair.public, pair.secret, 1, "stale", "0"
     )
     begin = time.monotonic()
-    with pytest.raises(TryAgain, match="does not answer"):
+    with pytest.raises(TryAgain, match="does not accept"):
         Client.connect(connection.write(tmp_path, stale), timeout=1)
     assert time.monotonic() - begin < 3
 

@@ -37,6 +37,8 @@ def test_welcome_tells_device_limits_and_models(client: Client) -> None:
     assert welcome.device
     assert welcome.models[0] == "fake"
     assert welcome.limits.width == 4096
+    assert {"frames", "depth", "sequences", "surfaces", "cancel"} <= client.features
+    assert "time travel" not in client.features
     assert client.alive
     assert client.state == "connected"
 
@@ -252,7 +254,7 @@ def test_what_cannot_be_rendered_is_refused(client: Client) -> None:
         client.extract_surface(head, NEUTRAL, 513).wait(timeout=5)
     with pytest.raises(BadInput):
         client.render_sequence(head, [], 8, 8)
-    with pytest.raises(ModelInvalid, match="installed: fake"):
+    with pytest.raises(ModelInvalid, match="installed ones .fake"):
         client.create_head("../../etc")
     client.ping()
 

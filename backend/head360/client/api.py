@@ -130,6 +130,12 @@ class Client:
         return self._welcome
 
     @property
+    def features(self) -> frozenset[str]:
+        """What the backend can do: ``frames``, ``sequences``, ``surfaces``, ``cancel``, …; see
+        ``protocol.FEATURES``. An unknown name is simply not in it."""
+        return frozenset(self._welcome.features)
+
+    @property
     def state(self) -> str:
         """``connected``, ``unresponsive`` (may recover), ``lost`` or ``closed`` (both final)."""
         return self._transport.state

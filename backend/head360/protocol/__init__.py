@@ -37,6 +37,7 @@ from head360.protocol.framing import (
     peek_header,
 )
 from head360.protocol.messages import (
+    FEATURES,
     NOT_TERMINAL,
     Acknowledge,
     Advance,
@@ -76,6 +77,7 @@ __all__ = [
     "BLENDSHAPES",
     "CHUNK",
     "DTYPES",
+    "FEATURES",
     "MAJOR",
     "MAX_ANSWER_BYTES",
     "MAX_BLOBS",

@@ -6,6 +6,12 @@ from typing import Literal
 
 import msgspec
 
+# What a server of this version can do; sent in ``Welcome`` so that a client of another minor
+# version can ask before it uses something.
+FEATURES = (
+    "models", "heads", "meshes", "frames", "depth", "views", "sequences", "surfaces", "cancel",
+)  # fmt: skip
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What one server accepts; sent in ``Welcome`` so that a client can check first."""
@@ -96,7 +102,8 @@ class Shutdown(msgspec.Struct, tag="shutdown"):
 
 
 class Welcome(msgspec.Struct, tag="welcome"):
-    """``device_kind`` is cuda, mps or cpu; ``models`` are names for ``CreateHead``."""
+    """``device_kind`` is cuda, mps or cpu; ``models`` are names for ``CreateHead``; what may be in
+    ``features`` is listed in ``FEATURES``."""
 
     server: str
     major: int
@@ -107,6 +114,7 @@ class Welcome(msgspec.Struct, tag="welcome"):
     limits: Limits
     models: list[str]
     pid: int = 0
+    features: list[str] = []
 
 
 class Pong(msgspec.Struct, tag="pong"):

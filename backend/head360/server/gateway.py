@@ -353,6 +353,7 @@ class Gateway:
             limits=self._limits,
             models=list(self._heads.models()),
             pid=os.getpid(),
+            features=list(protocol.FEATURES),
         )
 
     def _status(self) -> protocol.Status:

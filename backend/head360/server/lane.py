@@ -80,7 +80,8 @@ class Lane:
             factory=self._factory,
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "head360.server.worker"],
+            # -P: a torch.py in the working folder is not torch. The flag is not inherited.
+            [sys.executable, "-P", "-m", "head360.server.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
