@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,13 +49,25 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, target)
+        _replace(temporary, target)
     except OSError as error:
         raise BadInput(
             f"Cannot write {target} ({error.strerror}): free some space or choose another place."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """``os.replace``, again for a second: on Windows a virus scanner may hold a fresh file."""
+    for pause in (0.05, 0.1, 0.2, 0.3, 0.4):
+        try:
+            os.replace(source, target)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
+    os.replace(source, target)
 
 
 def write_bytes(target: Path | str, data: bytes | memoryview) -> Path:

@@ -122,6 +122,14 @@ def test_orbit_fits_the_box_face(yaw, pitch, fov):
     assert depth[0] * np.tan(np.radians(fov) / 2) > BOX_HALF
 
 
+@pytest.mark.parametrize("aspect", [0.4, 1.0, 2.5])
+def test_orbit_fits_the_middle_of_the_box_in_any_format(aspect):
+    edge = [(sx * BOX_HALF, sy * BOX_HALF, 0) for sx in (-1, 1) for sy in (-1, 1)]
+    pixels, _ = orbit(0, 0, aspect=aspect).project(BOX_CENTRE + edge, 100 * aspect, 100)
+    assert (pixels > 0).all()
+    assert (pixels < (100 * aspect, 100)).all()
+
+
 def test_orbit_sides():
     assert orbit(90, 0).position[0] > 0.5  # the subject's left side
     assert orbit(0, 45).position[1] > 0.5  # above

@@ -103,6 +103,20 @@ def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch, call):
     assert names(tmp_path) == ["a"]
 
 
+def test_a_file_that_is_held_for_a_moment_is_replaced(tmp_path, monkeypatch):
+    replace, held = os.replace, [1, 1]
+
+    def busy(a, b):
+        if held:
+            held.pop()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", busy)
+    files.write_bytes(tmp_path / "a", NEW)
+    assert (tmp_path / "a").read_bytes() == NEW
+
+
 def test_the_file_is_synced_before_the_rename(tmp_path, monkeypatch):
     order = []
     fsync, replace = os.fsync, os.replace

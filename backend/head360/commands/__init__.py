@@ -56,9 +56,10 @@ def parse_size(text: str) -> tuple[int, int]:
         BadInput: not such a text, or not between 1 and 65536.
     """
     match = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text.strip())
-    if match is None or min(int(match[1]), int(match[2] or 1)) < 1:
+    sides = (int(match[1]), int(match[2] or match[1])) if match is not None else (0, 0)
+    if not 1 <= min(sides) <= max(sides) <= 65536:
         raise BadInput(f'"{text}" is not a size: write it like 512 or 1920x1080.')
-    return int(match[1]), int(match[2] or match[1])
+    return sides
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

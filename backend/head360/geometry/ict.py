@@ -6,8 +6,10 @@ are ICT's own: +X the subject's left, +Y up, +Z out of the face.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -134,7 +136,7 @@ def load_ict(assets: Path) -> IctModel:
         with np.load(path, allow_pickle=False) as archive:
             raw = {key: archive[key] for key in archive.files}
         return _assemble(raw)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise BadInput(f"Cannot use {path} as ICT-FaceKit: {error}.") from error
 
 

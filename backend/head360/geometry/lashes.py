@@ -7,6 +7,7 @@ three of the upper; each strip runs from its tips (low v) to its roots (high v).
 from __future__ import annotations
 
 import functools
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,4 +63,6 @@ def lash_cutout(topology: Topology) -> Cutout:
         layers = np.where(solid_faces(topology), -1, 0).astype(np.int32)
         corners = topology.uvs[topology.face_uvs].astype(np.float32)
         _cutouts[key] = Cutout(corners, layers, lash_mask()[None])
+        # The next topology may get the same id.
+        weakref.finalize(topology, _cutouts.pop, key, None).atexit = False
     return _cutouts[key]

@@ -22,7 +22,9 @@ def autocast(device: str) -> torch.autocast:
     """bfloat16 for the networks where the hardware has it; never float16 on a CPU."""
     kind = device.split(":")[0]
     enabled = kind == "cuda" or (
-        kind == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        kind == "cpu"
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
 

@@ -110,10 +110,11 @@ def orbit(
 ) -> Camera:
     """A camera on a sphere around ``target``; yaw 0 sees the face, +90 the subject's left side.
 
-    Positive pitch looks down from above. ``distance`` in metres; by default the whole box fits.
+    Positive pitch looks down from above. ``distance`` in metres; by default the middle of
+    the box fits with a margin, in portrait pictures too.
     """
     if distance is None:
-        distance = BOX_HALF * 1.08 / np.tan(np.radians(fov_deg) / 2)
+        distance = BOX_HALF * 1.08 / np.tan(np.radians(fov_deg) / 2) / min(1.0, aspect)
     yaw, pitch = np.radians(yaw_deg), np.radians(pitch_deg)
     direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     target = np.asarray(target, dtype=np.float64)

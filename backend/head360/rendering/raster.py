@@ -104,11 +104,17 @@ def rasterize(
         faces: (F, 3) int32.
         width, height: pixels.
         cutout: alpha-tested triangles, or None where all are opaque.
-        device: "cpu" uses numba; "cuda" nvdiffrast where it is installed, else torch.
+        device: "cuda" uses nvdiffrast where it is installed and fits, else torch; all others numba
+            (MPS has no float64).
+
+    Raises:
+        ValueError: the cut-out belongs to other faces.
     """
+    if cutout is not None and len(cutout.layers) != len(faces):
+        raise ValueError(f"a cut-out of {len(cutout.layers)} triangles for {len(faces)}")
     screens = np.ascontiguousarray(screens, dtype=np.float32)
     faces = np.ascontiguousarray(faces, dtype=np.int32)
-    if device == "cpu":
+    if not device.startswith("cuda"):
         from head360.rendering.raster_cpu import rasterize_cpu
 
         return rasterize_cpu(screens, faces, width, height, cutout)

@@ -7,7 +7,9 @@ where the tests compare it with the numba z-buffer.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +17,20 @@ from torch import Tensor
 
 from head360.rendering.raster import NEAR, Cutout, Floats, Fragments, Ints
 
-_PAIRS_PER_CHUNK = 1 << 22
+_PAIRS_PER_CHUNK = 1 << 20
 
 
 def rasterize_gpu(
     screens: Floats, faces: Ints, width: int, height: int, cutout: Cutout | None, device: str
 ) -> Fragments:
     """See :func:`head360.rendering.raster.rasterize`; ``device`` is any torch device."""
-    # nvdiffrast has no alpha test, so cut-out triangles always take the torch route.
+    # nvdiffrast has no alpha test, clips triangles at the near plane where the others drop them,
+    # and takes no empty mesh: all these go the torch route.
     if (
         cutout is None
+        and len(faces)
         and device.startswith("cuda")
+        and screens[..., 2].min() >= NEAR
         and importlib.util.find_spec("nvdiffrast") is not None
     ):
         return _rasterize_nvdiffrast(screens, faces, width, height, device)
@@ -118,26 +123,29 @@ def _opaque(masks: Tensor, uvs: Tensor, layers: Tensor, ba: Tensor, bb: Tensor) 
     return (layers < 0) | (masks[layers.clamp(min=0), row, column] >= 128)
 
 
+@functools.cache
+def _context(device: str) -> Any:
+    """nvdiffrast's context of a device; expensive to make."""
+    import nvdiffrast.torch as dr
+
+    return dr.RasterizeCudaContext(device=device)
+
+
 def _rasterize_nvdiffrast(
     screens: Floats, faces: Ints, width: int, height: int, device: str
 ) -> Fragments:
     """nvdiffrast's CUDA rasteriser on our screen space (non-commercial licence, optional)."""
     import nvdiffrast.torch as dr
 
-    context = dr.RasterizeCudaContext(device=device)
     screen = torch.as_tensor(screens, device=device)
     w = 1.0 / screen[..., 3]
     ndc_x = screen[..., 0] / width * 2 - 1
     ndc_y = screen[..., 1] / height * 2 - 1
     # Any increasing map of depth into (-1, 1) serves the z-test; depth itself is re-interpolated.
-    finite = screen[..., 2].clamp(min=NEAR)
-    ndc_z = 1 - 2 * NEAR / finite
-    behind = screen[..., 2] < NEAR
+    ndc_z = 1 - 2 * NEAR / screen[..., 2]
     clip = torch.stack([ndc_x, ndc_y, ndc_z, torch.ones_like(w)], -1) * w[..., None]
     triangles = torch.as_tensor(faces, device=device)
-    # A vertex in front of the near plane drops the whole triangle, as in the other rasterisers.
-    clip[behind] = torch.tensor([0.0, 0.0, -2.0, 1.0], device=device)
-    out, _ = dr.rasterize(context, clip.contiguous(), triangles, (height, width))
+    out, _ = dr.rasterize(_context(device), clip.contiguous(), triangles, (height, width))
     face = out[..., 3].int() - 1
     bary = torch.where(face[..., None] >= 0, out[..., :2], 0.0)
     depth, _ = dr.interpolate(screen[..., 2:3].contiguous(), out, triangles)
