@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ class HEAD360_OT_attach_backend(FlowOperator, bpy.types.Operator, ImportHelper):
             from head360.connection import default_runtime_dir
 
             folder = default_runtime_dir()
-        self.filepath = str(folder / "")
+        self.filepath = f"{folder}{os.sep}"
         return ImportHelper.invoke(self, context, event)
 
     def execute(self, context):
@@ -202,7 +203,7 @@ class HEAD360_OT_install_backend(FlowOperator, bpy.types.Operator):
 class HEAD360_OT_reveal_log(bpy.types.Operator):
     bl_idname = "head360.reveal_log"
     bl_label = "Reveal Log"
-    bl_description = "Open the backend's log as a text in Blender"
+    bl_description = "Open the backend's log in a text editor"
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context):

@@ -137,6 +137,7 @@ class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
         info = yield from session.head_steps(settings.model, settings.subject or None, style)
         frames = yield from frame_steps(place)
         resume = self.resume
+        yield Phase("checking finished frames", 0.0)
         writer, hashes, missing = yield in_thread(
             lambda: open_folder(folder, resume, info.head_id, frames, width, height)
         )

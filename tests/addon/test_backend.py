@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import struct
+import threading
 import time
 
 import bpy
@@ -87,6 +88,24 @@ def test_the_sequence_is_shown(rigged, bpy_scene, tmp_path):
         bpy.context.view_layer.update()
         path = slot.image.filepath_from_user(image_user=slot.image_user)
         assert path.endswith(f"{frame:04d}.png")
+
+
+def test_files_are_never_touched_on_the_main_thread(rigged, tmp_path, monkeypatch):
+    from head360.client import SequenceWriter
+
+    seen = []
+    for name in ("__init__", "is_done", "write"):
+        real = getattr(SequenceWriter, name)
+
+        def spy(self, *args, real=real, name=name, **kwargs):
+            seen.append((name, threading.current_thread() is threading.main_thread()))
+            time.sleep(0.02)
+            return real(self, *args, **kwargs)
+
+        monkeypatch.setattr(SequenceWriter, name, spy)
+    assert bpy.ops.head360.render_sequence(directory=str(tmp_path)) == {"FINISHED"}
+    assert len(list(tmp_path.glob("*.png"))) == 5  # the last write was waited for
+    assert sorted(set(seen)) == [("__init__", False), ("is_done", False), ("write", False)]
 
 
 def test_resume_renders_only_what_changed(rigged, bpy_scene, tmp_path):
@@ -263,6 +282,24 @@ def test_attach(backend, addon):
     assert other.device == backend.device
     other.stop(wait=True)
     assert backend.backend.poll().ready
+
+
+def test_attach_operator(backend):
+    from blender_addon.session import Session
+
+    with pytest.raises(RuntimeError, match="Stop the backend first"):
+        bpy.ops.head360.attach_backend()
+    backend.stop(wait=True)
+    other = Session()
+    other.run("Start Backend", other.start_steps())
+    try:
+        folder = str(other.backend.connection_file.parent)
+        assert bpy.ops.head360.attach_backend(filepath=folder) == {"FINISHED"}
+        assert backend.is_connected
+        assert backend.backend is None
+    finally:
+        backend.stop(wait=True)
+        other.stop(wait=True)
 
 
 def test_out_of_reach(addon, bpy_scene, backend_environment, monkeypatch, tmp_path):

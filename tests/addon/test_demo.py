@@ -87,6 +87,29 @@ def test_bad_input(backend_environment, tmp_path, arguments, code, words):
     assert not list((tmp_path / "demo").glob("*.*")) if (tmp_path / "demo").exists() else True
 
 
+def test_a_crashed_blender_leaves_its_log(tmp_path):
+    blender = tmp_path / "blender"
+    blender.write_text("#!/bin/sh\necho boom\nexit 11\n")
+    blender.chmod(0o755)
+    done = _demo(tmp_path / "demo", "--blender", str(blender))
+    assert done.returncode == 1, done.stderr
+    assert "code 11 (boom)" in done.stderr
+    assert str(tmp_path / "demo" / "blender.log") in done.stderr
+    assert (tmp_path / "demo" / "blender.log").read_text() == "boom\n"
+
+
+def test_a_shorter_demo_leaves_no_older_frames(tmp_path):
+    from head360.commands import demo
+
+    (tmp_path / "0001.png").touch()
+    demo._sweep(tmp_path)
+    assert (tmp_path / "0001.png").exists()  # somebody else's: no listing of ours beside it
+    (tmp_path / "frames.jsonl").touch()
+    (tmp_path / "portrait.png").touch()
+    demo._sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.jsonl", "portrait.png"]
+
+
 @pytest.mark.slow
 def test_demo_with_the_real_head(tmp_path):
     if not STARTER.is_file():

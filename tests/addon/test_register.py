@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import bpy
@@ -19,7 +20,9 @@ def test_register_five_times(addon):
         addon.unregister()
         assert not hasattr(bpy.types.Scene, "head360")
         assert not hasattr(bpy.types, "HEAD360_OT_create_head")
+        assert not logging.getLogger("head360").handlers
         addon.register()
+        assert len(logging.getLogger("head360").handlers) == 1
     assert hasattr(bpy.types.Object, "head360")
 
 

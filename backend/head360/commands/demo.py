@@ -148,7 +148,7 @@ def _in_blender(blender: Path, job: dict[str, Any], timeout: float) -> dict[str,
             result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
             if "error" not in result:
                 return result
-            raise BY_CODE.get(result.get("code"), Head360Error)(result["error"])
+            raise BY_CODE.get(result.get("code", ""), Head360Error)(result["error"])
         files.write_bytes(kept, log.read_bytes())
         last = [line for line in text.splitlines() if line.strip()][-1:]
         raise Head360Error(
