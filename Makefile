@@ -3,6 +3,8 @@
 #
 #   PYTHON=…           the Python of both environments (default: a 3.11 or 3.13 on the PATH)
 #   BPY=…              another version of the bpy module, for example 4.5.15
+#                      Another PYTHON or BPY than last time makes the environments anew; without
+#                      them, those that are there are kept.
 #   TORCH_PIP_ARGS=…   further options of pip for torch alone
 #   SKIP_BLENDER=1     `make test` leaves out what needs a Blender
 
@@ -35,10 +37,19 @@ setup: venvs ## the same
 addon: .venv/.ready ## the extension zip, in dist/
 	.venv/bin/python build_addon.py --out dist
 
-.venv/.ready: pyproject.toml constraints.txt scripts/backend_env.sh
+# FORCE where the stamp $1 was made with another value of $2 than the one that is given now, $3.
+changed = $(if $(and $3,$(wildcard $1)),$(shell grep -qxF '$2=$3' $1 || echo FORCE))
+
+.PHONY: FORCE
+FORCE:
+
+.venv/.ready: pyproject.toml constraints.txt scripts/backend_env.sh \
+		$(call changed,.venv/.ready,python,$(PYTHON))
 	@scripts/backend_env.sh "$(PYTHON)"
 
-.venv-blender/.ready: pyproject.toml scripts/blender_env.sh | .venv/.ready
+.venv-blender/.ready: pyproject.toml scripts/blender_env.sh \
+		$(call changed,.venv-blender/.ready,python,$(PYTHON)) \
+		$(call changed,.venv-blender/.ready,bpy,$(BPY)) | .venv/.ready
 	@scripts/system_libs.sh
 	@scripts/blender_env.sh "$(PYTHON)"
 

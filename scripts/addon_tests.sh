@@ -9,7 +9,7 @@ home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 export BLENDER_USER_RESOURCES=$home/blender   # the user's own Blender settings stay out of it
 
-kind=$(cat .venv-blender/.ready)
+kind=$(head -n 1 .venv-blender/.ready)
 if [ "$kind" = module ]; then
     timeout -k 10 "$limit" .venv-blender/bin/python -m pytest tests/addon "$@"
 else

@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python=$(scripts/find_python.sh "${1:-}")
-scripts/make_venv.sh "$python" .venv
-# First and by the pin: as a mere dependency of something else, pip would choose the newest torch,
-# whose usual Linux build brings several gigabytes of CUDA packages.
+rm -f .venv/.ready
+scripts/make_venv.sh "$python" .venv "${1:-}"
+# First and alone, so that TORCH_PIP_ARGS reaches it and nothing else: on a machine without a GPU it
+# can point pip at the CPU builds. constraints.txt keeps the version that is tested.
 # shellcheck disable=SC2086 # options are meant to split
 .venv/bin/python -m pip install ${TORCH_PIP_ARGS:-} -c constraints.txt torch
 .venv/bin/python -m pip install -c constraints.txt -e '.[backend,dev]'
-touch .venv/.ready
+echo "python=${1:-}" >.venv/.ready   # the Makefile compares it

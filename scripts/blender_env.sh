@@ -5,7 +5,11 @@
 # BPY: another version of the module, for example BPY=4.5.15.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools=(pytest pytest-timeout)
+tools=('pytest~=9.0' 'pytest-timeout~=2.4') # as in pyproject.toml
+
+# First line: module, or the path of a blender. The Makefile compares the others.
+ready() { printf '%s\n' "$1" "python=$named" "bpy=${BPY:-}" >.venv-blender/.ready; }
+named=${1:-}
 
 # bpy 4.5 may hang at interpreter exit; os._exit avoids it.
 starts() {
@@ -18,8 +22,6 @@ starts() {
 
 install_module() {
     local pip=(.venv-blender/bin/python -m pip install)
-    local minor
-    minor=$(.venv-blender/bin/python -c 'import sys; print(sys.version_info[1])')
     if [ -n "${BPY:-}" ]; then
         "${pip[@]}" -e . "bpy==$BPY" 'pillow>=11' "${tools[@]}"
     elif [ "$minor" = 11 ]; then
@@ -32,14 +34,20 @@ install_module() {
     fi
 }
 
-if python=$(scripts/find_python.sh "${1:-}"); then
-    scripts/make_venv.sh "$python" .venv-blender
+rm -f .venv-blender/.ready
+obstacle=python # why there is no bpy module
+if python=$(scripts/find_python.sh "$named"); then
+    scripts/make_venv.sh "$python" .venv-blender "$named"
+    minor=$(.venv-blender/bin/python -c 'import sys; print(sys.version_info[1])')
     if install_module; then
         if starts; then
-            echo module >.venv-blender/.ready
+            ready module
             exit 0
         fi
+        obstacle=start
         echo "The bpy module is installed but does not start; see the lines above." >&2
+    elif [ -n "${BPY:-}" ] || [ "$minor" = 11 ] || [ "$minor" = 13 ]; then
+        obstacle=pip
     fi
 fi
 
@@ -53,11 +61,25 @@ if blender=$(command -v blender); then
     .venv/bin/python -m pip install --quiet --target .venv-blender/site --only-binary=:all: \
         --python-version "$version" --no-deps msgspec pyzmq 'pillow>=11' \
         "${tools[@]}" iniconfig packaging pluggy pygments
-    echo "$blender" >.venv-blender/.ready
+    ready "$blender"
     exit 0
 fi
 
-echo "There is no Blender: install Python 3.11 or 3.13 (pip then finds the bpy module), or put a" >&2
-echo "blender 4.2 or newer on the PATH, and run make again. The libraries bpy needs are listed by" >&2
-echo "scripts/system_libs.sh. SKIP_BLENDER=1 runs the tests that need no Blender." >&2
+{
+    case $obstacle in
+        pip)
+            echo "pip did not install the bpy module; its lines above say why. Without a network, or"
+            echo "where the package index does not offer bpy, put a blender 4.2 or newer on the PATH."
+            ;;
+        start)
+            echo "There is no Blender that starts: install the libraries that scripts/system_libs.sh"
+            echo "lists, or put a blender 4.2 or newer on the PATH, and run make again."
+            ;;
+        *)
+            echo "There is no Blender: install Python 3.11 or 3.13 (pip then finds the bpy module), or"
+            echo "put a blender 4.2 or newer on the PATH, and run make again."
+            ;;
+    esac
+    echo "SKIP_BLENDER=1 runs the tests that need no Blender."
+} >&2
 exit 1

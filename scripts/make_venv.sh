@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# make_venv.sh PYTHON FOLDER: a virtual environment with pip, unless a working one is there.
+# make_venv.sh PYTHON FOLDER [NAMED]: a virtual environment with pip, unless a working one is there.
+# NAMED, not empty: PYTHON was asked for by name, and an environment of another Python is replaced.
 set -euo pipefail
-python=$1 folder=$2
+python=$1 folder=$2 named=${3:-}
 
-if "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
+origin() { "$1" -c 'import sys; print(sys.base_prefix, *sys.version_info[:3])'; }
+
+if "$folder/bin/python" -m pip --version >/dev/null 2>&1 \
+    && { [ -z "$named" ] || [ "$(origin "$folder/bin/python")" = "$(origin "$python")" ]; }; then
     exit 0
 fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then

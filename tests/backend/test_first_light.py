@@ -1,4 +1,4 @@
-"""End to end: a real server process renders the shipped head along a real ARKit take."""
+"""End to end: a real server process renders the shipped head along ARKit takes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import head360
 from head360.arkit import INDEX
 from head360.arkit.takes import Take, read_take
 from head360.client import Client, FrameDone, HeadInfo, SequenceFrame, SequenceWriter
@@ -22,6 +23,7 @@ from head360.rendering.cameras import Camera, orbit
 
 SIZE = 128
 NEUTRAL = np.zeros(52, dtype=np.float32)
+BUNDLED = Path(head360.__file__).parent / "data/takes/demo_take.csv"
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,10 @@ def bald(client: Client) -> HeadInfo:
     return client.create_head("starter", style=None)
 
 
-@pytest.fixture(scope="module")
-def take() -> Take:
+@pytest.fixture(scope="module", params=["bundled", "real"])
+def take(request: pytest.FixtureRequest) -> Take:
+    if request.param == "bundled":
+        return read_take(BUNDLED)
     try:
         path = find_assets() / "arkit_takes" / "rom3_jaw_smile.csv"
     except BadInput as reason:
@@ -74,7 +78,7 @@ def test_starter_has_what_the_first_issue_asks_for(client: Client) -> None:
     assert starter.licence
 
 
-def test_a_real_take_drives_real_frames(
+def test_a_take_drives_real_frames(
     client: Client, bald: HeadInfo, take: Take, tmp_path: Path
 ) -> None:
     jaw = take.weights[:, INDEX["jawOpen"]]
@@ -135,10 +139,16 @@ def test_an_orbit_sees_one_solid_head(client: Client, bald: HeadInfo) -> None:
     assert np.median(colours) < 0.04
 
 
-def test_a_full_turn_comes_back(client: Client, bald: HeadInfo) -> None:
-    start, _ = render(client, bald, NEUTRAL, orbit(0, 0))
-    turned, _ = render(client, bald, NEUTRAL, orbit(360, 0))
-    assert np.abs(start - turned).max() <= 2 / 255
+def test_left_and_right_are_near_mirror_images(client: Client, bald: HeadInfo) -> None:
+    # The rig meshes of the cast give 0.93 to 0.99 here, and 0.75 to 0.85 if a side is mixed up.
+    left = render(client, bald, NEUTRAL, orbit(30, 0))[0][..., 3] > 0.5
+    right = render(client, bald, NEUTRAL, orbit(-30, 0))[0][..., 3] > 0.5
+
+    def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+        return float((a & b).sum() / (a | b).sum())
+
+    assert overlap(left, right[:, ::-1]) >= 0.85
+    assert overlap(left, right[:, ::-1]) > overlap(left, right)
 
 
 def test_hair_is_worn_by_anybody(client: Client) -> None:
