@@ -134,7 +134,7 @@ def test_release_sees_its_own_grid_only(made: Path) -> None:
     ):
         assert shot.image == f"images/{path}"
         np.testing.assert_allclose(row, [shot.weights[INDEX[name]] for name in order])
-    lips = np.loadtxt(made / "mesh_lms/lms/freya_jawOpen.txt")
+    lips = np.loadtxt(made / "mesh_lms/lms/felix_jawOpen.txt")
     assert lips.shape == (12, 3)
     assert lips[:, 2].min() > 0.0  # in front of the ears
 

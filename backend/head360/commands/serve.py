@@ -32,7 +32,11 @@ def register(commands: Any) -> None:
     )
     serve.set_defaults(run=_serve)
 
-    status = commands.add_parser("status", help="show the running backends of this user")
+    status = commands.add_parser(
+        "status",
+        help="show the running backends of this user",
+        description="Ends with exit code 75 where no backend runs or none can be reached.",
+    )
     _add_runtime_dir(status)
     add_json(status)
     status.set_defaults(run=_status)
