@@ -82,6 +82,8 @@ def render_window(
     """
     config = net.config
     device = planes.planes.device
+    # Without jitter the strata show as steps at the hair's rim: pictures get twice the samples.
+    hair_count = config.hair_samples * (1 if rng is not None else 2)
     h, w = views[0].mesh_depth.shape
     with torch.autocast(device.type, enabled=False):
         guide = _guide(net, subject, views, device)
@@ -94,7 +96,7 @@ def render_window(
         if style is not None and hair_box is not None:
             behind = BOX_HALF * 0.01
             stop = np.where(hit, view.mesh_depth.reshape(-1) + behind, np.inf).astype(np.float32)
-            strands = hair_samples(hair_box, view.rays, stop, config.hair_samples, rng)
+            strands = hair_samples(hair_box, view.rays, stop, hair_count, rng)
             hair_lists.append(strands)
             hair_points.append(lattice.to_canonical(_points(view, strands.depth, strands.spacing)))
     sigma_head, colour_head = net.head_field(
