@@ -190,6 +190,7 @@ def test_super_resolution_stays_within_its_budget() -> None:
 def test_package_round_trip(head: HexPlaneHead, tmp_path: Path) -> None:
     head.save(tmp_path / "model")
     back = heads.load(tmp_path / "model")
+    assert back.name == head.name
     assert back.subjects == head.subjects
     assert back.styles == head.styles
     weights = np.zeros(COUNT, dtype=np.float32)

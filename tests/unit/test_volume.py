@@ -15,6 +15,8 @@ from head360.rendering.volume import (  # noqa: E402
     BAND_BACK,
     BAND_FRONT,
     GRID,
+    HAIR_BIAS,
+    HAIR_REACH,
     Rays,
     camera_rays,
     composite,
@@ -225,8 +227,8 @@ def blob(seed=0):
     rng = np.random.default_rng(seed)
     grid = np.zeros((GRID, GRID, GRID), dtype=np.uint8)
     for _ in range(4):
-        low = rng.integers(4, 40, 3)
-        high = low + rng.integers(10, 30, 3)
+        low = rng.integers(GRID // 16, 5 * GRID // 8, 3)
+        high = low + rng.integers(GRID // 6, GRID // 2, 3)
         grid[low[0] : high[0], low[1] : high[1], low[2] : high[2]] = 1
     return grid
 
@@ -257,7 +259,7 @@ def test_hair_samples(count, jitter):
         near, far = (distance - 2) / length[r], (distance + 2) / length[r]
         occupied, step = occupied_depths(grid, rays, r, near, far)
         depth, spacing = samples.depth[r], samples.spacing[r]
-        expected = len(occupied) * step * length[r]
+        expected = min(len(occupied) * step * length[r], HAIR_REACH)
         used = spacing > 0
         # The march looks twice a cell, so each end of an interval is off by half a step at most;
         # a ray meets four boxes, and may graze a corner.
@@ -268,7 +270,9 @@ def test_hair_samples(count, jitter):
         crossing += 1
         assert used.all()
         assert (np.diff(depth) >= 0).all()
-        np.testing.assert_allclose(spacing, spacing[0], rtol=1e-6)
+        # The strata widen with depth, all by the same law.
+        strata = np.diff(np.linspace(0, 1, count + 1) ** HAIR_BIAS)
+        np.testing.assert_allclose(spacing / spacing.sum(), strata, rtol=1e-4)
         if len(occupied):
             gap = np.abs(depth[:, None] - occupied[None]).min(1) * length[r]
             assert gap.max() <= CELL / 2
@@ -278,7 +282,7 @@ def test_hair_samples(count, jitter):
 @settings(deadline=None, max_examples=40)
 @given(st.floats(0.3, 2.0), st.integers(0, 2**31), st.integers(1, 12))
 def test_hair_samples_stop(depth, seed, count):
-    """Nothing beyond the stop depth, whose spacing sums to the occupied length before it."""
+    """Nothing beyond the stop depth; the spacing sums to the occupied length, or the reach."""
     grid = np.ones((GRID, GRID, GRID), dtype=np.uint8)
     rng = np.random.default_rng(seed)
     rays = camera_rays(orbit(rng.uniform(-180, 180), rng.uniform(-60, 60), fov_deg=20), 6, 6)
@@ -293,22 +297,25 @@ def test_hair_samples_stop(depth, seed, count):
         sides = np.stack([-1 - rays.origin, 1 - rays.origin])[:, None] / rays.directions
     near, far = sides.min(0).max(1).clip(min=0), np.minimum(sides.max(0).min(1), stop)
     length = np.linalg.norm(rays.directions, axis=1)
-    expected = np.maximum(far - near, 0) * length
+    expected = np.minimum(np.maximum(far - near, 0) * length, HAIR_REACH)
     np.testing.assert_allclose(samples.spacing.sum(1), expected, atol=1e-4)
 
 
-def test_hair_samples_are_spread_evenly():
-    """Two slabs with a gap: as many samples in each as its share of the length says."""
+def test_hair_samples_skip_gaps_and_end_with_the_reach():
+    """A thin fringe, a gap, a thick mass: the mass is sampled with what the fringe left over."""
     grid = np.zeros((GRID, GRID, GRID), dtype=np.uint8)
-    grid[:, :, 0:16] = 1  # x from −1 to −0.5
-    grid[:, :, 32:64] = 1  # x from 0 to 1
+    grid[:, :, 0:3] = 1  # x from −1, three cells
+    grid[:, :, GRID // 2 :] = 1  # x from 0 to 1
+    fringe = 3 * CELL
     rays = Rays(np.array([-3, 0.01, 0.01], np.float32), np.array([[1, 0, 0]], np.float32))
     samples = hair_samples(grid, rays, np.full(1, np.inf, np.float32), 30, None)
     x = samples.depth[0] - 3
-    assert ((x > -1) & (x < -0.5)).sum() == 10
-    assert ((x > 0) & (x < 1)).sum() == 20
-    np.testing.assert_allclose(np.diff(x)[:9], 0.05, atol=5e-4)
-    np.testing.assert_allclose(samples.spacing, 0.05, atol=5e-4)
+    assert fringe < HAIR_REACH
+    assert ((x > -1) & (x < -1 + fringe)).sum() > 5
+    assert ((x > 0) & (x < HAIR_REACH - fringe + CELL)).sum() > 10
+    # The march looks twice a cell: the ends of an interval are off by half a look at most.
+    assert ((x < -1 + fringe + CELL / 4) | (x > -CELL / 4)).all()
+    assert samples.spacing.sum() == pytest.approx(HAIR_REACH, abs=1e-4)
 
 
 def test_hair_samples_axes():
@@ -335,7 +342,7 @@ def test_hair_samples_of_a_ray_along_an_axis(axis, offset):
     direction[0, axis] = -1 / BOX_HALF
     rays = Rays(origin.astype(np.float32), direction.astype(np.float32))
     samples = hair_samples(grid, rays, np.full(1, np.inf, np.float32), 8, None)
-    expected = 2 if offset < 1 else 0
+    expected = HAIR_REACH if offset < 1 else 0
     assert samples.spacing.sum() == pytest.approx(expected, abs=1e-5)
 
 
@@ -345,7 +352,7 @@ def test_hair_samples_from_inside_and_of_an_empty_grid():
     grid = np.ones((GRID, GRID, GRID), dtype=np.uint8)
     samples = hair_samples(grid, rays, stop, 4, None)
     assert (samples.depth > 0).all()
-    np.testing.assert_allclose(samples.spacing.sum(1), (1, np.hypot(1, 0.1)), atol=1e-5)
+    np.testing.assert_allclose(samples.spacing.sum(1), HAIR_REACH, atol=1e-5)
     samples = hair_samples(np.zeros_like(grid), rays, stop, 4, None)
     assert np.isposinf(samples.depth).all()
     assert not samples.spacing.any()

@@ -303,7 +303,7 @@ class HexPlaneHead(Head):
             arrays = package.read_arrays(path, manifest, "head.safetensors")
             geometry = package.read_file(path, manifest, "geometry.safetensors")
             model = _geometry_from(geometry)
-            name = str(manifest["name"])
+            title = str(manifest["name"])
             for entry in subjects.values():
                 entry["shape"] = np.asarray(entry["shape"], dtype=np.float32)
                 if entry["shape"].shape != (model.shape_size,):
@@ -337,7 +337,7 @@ class HexPlaneHead(Head):
             if key not in ("schema", "files", "config", "subjects", "styles", "kind", "name")
         }
         return HexPlaneHead(
-            name, model, net, subjects, styles,
+            title, model, net, subjects, styles,
             bits.reshape(len(styles), GRID, GRID, GRID), facts, device, geometry,
         )  # fmt: skip
 
