@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from head360.arkit import COUNT
 from head360.errors import BadInput, ModelInvalid
 from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
-from head360.geometry.isosurface import extract
+from head360.geometry.isosurface import extract, sample_field
 from head360.geometry.lattice import Lattice
 from head360.heads import package
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
@@ -32,7 +33,8 @@ Floats = NDArray[np.float32]
 
 KIND = "hexplane"
 SKIN_PARTS = ("face", "head_neck")  # whose shape carries the hair
-_SURFACE_DENSITY = 8.0  # per normalised unit: half opaque after some 16 mm
+_SURFACE_DENSITY = 8.0  # per normalised unit
+_SURFACE_BLUR = 0.8  # cells
 _ENCLOSED = 0.02  # normalised depth inside the five views beyond which a point is solid head
 _POINTS = 1 << 16
 
@@ -238,15 +240,29 @@ class HexPlaneHead(Head):
             # Marching cubes interpolates linearly: the logarithm is smoother than the density.
             return np.log1p(self.field(pose, points)[0])
 
-        normalised, faces = extract(
-            log_density, float(np.log1p(_SURFACE_DENSITY)), resolution=resolution
-        )
+        low, high = (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)
+        grid = sample_field(log_density, resolution, low, high)
+        # Density jumps within a cell or two, which marching cubes turns into terraces.
+        # What is thinner than the blur (the rim of the bust, a strand) keeps half its own value.
+        grid = np.maximum(gaussian_filter(grid, _SURFACE_BLUR), 0.5 * grid)
+        normalised, faces = extract(grid, float(np.log1p(_SURFACE_DENSITY)), lower=low, upper=high)
         positions = from_normalised(normalised).astype(np.float32)
         normals = vertex_normals(positions, faces)
-        # Colour is read just below the surface, where the field is dense and trained.
-        inner = (normalised - normals * (0.5 / resolution)).astype(np.float32)
-        _, colours = self.field(pose, inner)
+        colours = self._colours(pose, normalised, normals, 2.0 / resolution)
         return Surface(positions, faces, colours.astype(np.float32), normals)
+
+    def _colours(self, pose: Pose, points: Floats, normals: Floats, cell: float) -> Floats:
+        """(N, 3) colours that a ray against the normal sees around ``points`` (normalised)."""
+        steps = np.linspace(1.5, -1.5, 7, dtype=np.float32) * cell
+        through = np.ones((len(points), 1), dtype=np.float32)
+        seen, total = np.zeros_like(points), np.zeros_like(through)
+        for step in steps:
+            density, colour = self.field(pose, points + normals * step)
+            opacity = 1 - np.exp(-density[:, None] * 0.5 * cell)
+            seen += through * opacity * colour
+            total += through * opacity
+            through = through * (1 - opacity)
+        return seen / np.maximum(total, 1e-4)
 
     # -- files -------------------------------------------------------------------------------
 
