@@ -110,7 +110,7 @@ def test_panels_draw_while_connected_and_troubled(backend, monkeypatch):
 
 def test_models_survive_loading_a_file(backend):
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    assert [item.name for item in bpy.context.window_manager.head360.models] == ["fake"]
+    assert "fake" in [item.name for item in bpy.context.window_manager.head360.models]
 
 
 def test_preferences_draw(addon):

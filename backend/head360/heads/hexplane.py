@@ -262,7 +262,7 @@ class HexPlaneHead(Head):
             seen += through * opacity * colour
             total += through * opacity
             through = through * (1 - opacity)
-        return seen / np.maximum(total, 1e-4)
+        return (seen / np.maximum(total, 1e-4)).astype(np.float32)
 
     # -- files -------------------------------------------------------------------------------
 
