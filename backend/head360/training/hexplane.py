@@ -51,7 +51,7 @@ class TrainSettings:
         checkpoint_seconds, preview_seconds: how often to write.
     """
 
-    steps: int = 6000
+    steps: int = 9000
     crop: int = 64
     lr_planes: float = 1e-2
     lr_networks: float = 4e-3

@@ -84,7 +84,9 @@ def shoot(
     for group in range(spec.groups):
         rng = np.random.default_rng([spec.seed, group])
         bald = rng.random() < spec.bald or not names
-        plan.append((group % len(subjects), -1 if bald else group // len(subjects) % len(names)))
+        # Stepping with both keeps every pairing, and small sets see every style.
+        style = -1 if bald else (group + group // len(subjects)) % len(names)
+        plan.append((group % len(subjects), style))
     photographer = Photographer(spec, plan, shapes, names)
     atlases = np.stack([photographer.studio.sitter(s.name).atlas for s in subjects])
     size, half = spec.size, spec.size // 2

@@ -141,9 +141,13 @@ class Shots:
                 with atomic_path(path) as temporary, open(temporary, "wb") as file:
                     np.save(file, value, allow_pickle=False)
         facts = {
-            "spec": asdict(spec), "subjects": self.subjects, "styles": self.styles,
-            "default_style": self.default_style, "notices": self.notices,
-        }  # fmt: skip
+            "pictures": PICTURES_VERSION,
+            "spec": asdict(spec),
+            "subjects": self.subjects,
+            "styles": self.styles,
+            "default_style": self.default_style,
+            "notices": self.notices,
+        }
         write_text(folder / "spec.json", json.dumps(facts))
 
     @staticmethod
@@ -151,7 +155,7 @@ class Shots:
         """What :meth:`save` kept for the same ``spec``, memory-mapped; None if there is nothing."""
         try:
             facts = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-            if facts["spec"] != asdict(spec):
+            if facts["spec"] != asdict(spec) or facts["pictures"] != PICTURES_VERSION:
                 return None
             arrays = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -168,6 +172,8 @@ class Shots:
         )
 
 
+# Raised whenever the same spec gives other pictures: kept ones are then taken again.
+PICTURES_VERSION = 2
 _ARRAYS = ("shapes", "subject", "style", "blendshapes", "cameras", "rgba", "hair", "atlases")
 
 
