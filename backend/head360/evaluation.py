@@ -21,6 +21,7 @@ from head360.errors import BadInput
 from head360.files import write_bytes
 from head360.heads.base import Head
 from head360.heads.package import png_bytes
+from head360.training.metrics import on_white, psnr
 from head360.training.shots import Shots
 
 Floats = NDArray[np.float32]
@@ -46,17 +47,6 @@ class Sample:
     band: str
     bald: bool
     errors: dict[str, tuple[float, int]]
-
-
-def on_white(rgba: Floats) -> Floats:
-    """(…, 4) straight alpha → (…, 3) over white, blended as encoded."""
-    return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
-
-
-def psnr(predicted: NDArray, truth: NDArray) -> float:
-    """10·log₁₀(1 / MSE) in dB for pictures in [0, 1]."""
-    error = float(np.mean((predicted.astype(np.float64) - truth) ** 2))
-    return float(-10 * np.log10(max(error, 1e-12)))
 
 
 def band_of(position: NDArray) -> str:

@@ -12,11 +12,12 @@ import torch
 from head360.arkit import INDEX
 from head360.commands.train import is_spec
 from head360.errors import BadInput, Checkpointed
-from head360.evaluation import band_of, compare, evaluate, psnr, summarise
+from head360.evaluation import band_of, compare, evaluate, summarise
 from head360.geometry.assets import find_assets
 from head360.networks.hexplane import HexPlaneConfig
 from head360.rendering.cameras import orbit
 from head360.training.hexplane import Trainer, TrainSettings
+from head360.training.metrics import psnr
 from head360.training.performances import draw_camera, draw_expression
 from head360.training.shoot import _pictures, shoot
 from head360.training.shots import Shots, SynthSpec

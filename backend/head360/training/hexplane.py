@@ -29,6 +29,7 @@ from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
 from head360.rendering.volume import GRID
 from head360.training import checkpoint, losses
 from head360.training.hull import carve
+from head360.training.metrics import on_white, psnr
 from head360.training.shots import Shots
 
 Floats = NDArray[np.float32]
@@ -354,8 +355,7 @@ class Trainer:
         values = []
         for group in range(min(count, len(self.held_out))):
             truth = on_white(self.held_out.rgba[group, 0].astype(np.float32) / 255)
-            error = on_white(self.predict(self.held_out, group, 0)) - truth
-            values.append(-10 * np.log10(np.mean(error.astype(np.float64) ** 2) + 1e-12))
+            values.append(psnr(on_white(self.predict(self.held_out, group, 0)), truth))
         return float(np.mean(values))
 
     def preview(self, count: int = 10) -> None:
@@ -370,11 +370,6 @@ class Trainer:
         write_bytes(
             folder / f"{self.step:06d}.png", png_bytes((sheet * 255 + 0.5).astype(np.uint8))
         )
-
-
-def on_white(rgba: Floats) -> Floats:
-    """(…, 4) straight alpha → (…, 3) over white, sRGB-encoded blending as in the evaluation."""
-    return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
 
 
 def _crop(picture: NDArray, window: Window) -> NDArray:
