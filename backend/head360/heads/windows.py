@@ -11,6 +11,7 @@ from head360.geometry.lattice import Lattice
 from head360.heads.inputs import ViewInputs
 from head360.networks.hexplane import HexPlaneNet, PosePlanes, plane_positions
 from head360.networks.planes import lookup
+from head360.networks.superres import despeckle
 from head360.rendering.cameras import BOX_HALF
 from head360.rendering.raster import PLANES
 from head360.rendering.volume import GRID, composite, hair_samples, head_samples
@@ -127,6 +128,9 @@ def render_window(
         depth_maps = mean.view(len(views), h, w).cpu().numpy()
     raw = torch.cat([emitted, alpha, hair_alpha], 1)
     raw = raw.view(len(views), h, w, -1).permute(0, 3, 1, 2)
+    if rng is None and hair_lists:
+        with torch.autocast(device.type, enabled=False):
+            raw = despeckle(raw.float())
     return net.superres(raw, guide), raw, depth_maps
 
 
