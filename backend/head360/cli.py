@@ -28,6 +28,7 @@ GROUPS = (
     "extract",
 )
 
+_STOPPED = "Stopped. Files that were finished are kept; the same command continues or starts again."
 _INSTALL = 'pip install "head360[backend]"'
 
 
@@ -36,6 +37,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise BadInput(f"{message[:1].upper()}{message[1:]} (see {self.prog} --help).")
+
+
+class _Terminated(SystemExit):
+    """Raised by SIGTERM; commands that know only SystemExit clean up all the same."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Head360Error as error:
         return _report(error.code, str(error), error.exit_code, as_json)
     except KeyboardInterrupt:
-        return _report(Cancelled.code, "Stopped; what was finished is kept.", 130, as_json)
+        return _report(Cancelled.code, _STOPPED, 130, as_json)
+    except _Terminated:
+        return _report(Cancelled.code, _STOPPED, 128 + int(signal.SIGTERM), as_json)
     except ImportError as error:
         if error.name is None or error.name.startswith("head360"):
             raise
@@ -84,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _terminated(number: int, _: object) -> None:
     """SIGTERM unwinds the stack, so that temporary folders and child processes are cleaned up."""
-    raise SystemExit(128 + number)
+    raise _Terminated(128 + number)
 
 
 def _report(code: str, sentence: str, exit_code: int, as_json: bool) -> int:

@@ -77,6 +77,10 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
             f"{arguments.out} already holds a run: add --resume to go on, or choose another --out."
         )
     device = choose_device(arguments.device)[0]
+    if spec is None and not Path(arguments.data).is_dir():
+        raise BadInput(
+            f"There is no folder {arguments.data}: give one that head360 synth wrote, or synth:…."
+        )
     out = writable_folder(arguments.out)
     held_out = None
     if spec is not None:

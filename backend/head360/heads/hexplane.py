@@ -159,8 +159,8 @@ class HexPlaneHead(Head):
         if not 8 <= min(width, height) <= max(width, height) <= 4096:
             raise BadInput(f"Cannot render {width} × {height} pixels: use 8 to 4096 per side.")
         canvas = (width + width % 2, height + height % 2)
-        # Half as many rays as pixels, but no more than a quarter or the trained number.
-        most = max(self.net.config.raw_size, max(canvas) // 4)
+        # Half as many rays as pixels, as in training, up to 512²; a quarter for what is larger.
+        most = max(2 * self.net.config.raw_size, max(canvas) // 4)
         share = min(0.5, most / max(canvas))
         raw = (max(2, round(canvas[0] * share)), max(2, round(canvas[1] * share)))
         inputs: PoseInputs = pose.state["inputs"]

@@ -37,7 +37,7 @@ class HexPlaneConfig:
         features: feature channels that decoders hand to the super-resolution.
         superres_width: hidden channels of the super-resolution.
         head_samples, hair_samples: per ray.
-        raw_size: rays per side of a frame of ``2·raw_size`` output pixels.
+        raw_size: rays per side of the frames that were trained; they have ``2·raw_size`` pixels.
     """
 
     texture_size: int = 256

@@ -38,11 +38,11 @@ class SubjectSpec:
 
 CAST: tuple[SubjectSpec, ...] = (
     SubjectSpec("felix", 109, "makehuman_young_lightskinned_female3", "blue", "eyebrow001",
-                (86, 60, 42), "short03"),
+                (86, 60, 42), "short02"),
     SubjectSpec("kofi", 110, "mindfront_african_middleage_male", "brownlight", "eyebrow004",
                 (24, 18, 16), "afro01", 0.8),
     SubjectSpec("mina", 135, "onlytheghosts_young_eurasian_female", "brown", "eyebrow003",
-                (38, 28, 24), "bob01", 0.45),
+                (38, 28, 24), "ponytail01", 0.45),
     SubjectSpec("thea", 104, "makehuman_middleage_lightskinned_male", "green", "eyebrow006",
                 (72, 54, 40), "short02"),
     SubjectSpec("amadi", 102, "makehuman_young_darkskinned_male", "brown", "eyebrow007",
@@ -52,7 +52,7 @@ CAST: tuple[SubjectSpec, ...] = (
     SubjectSpec("hiro", 122, "onlytheghosts_old_eurasian_male", "brownlight", "eyebrow008",
                 (52, 44, 40), "short02", 0.7),
     SubjectSpec("leon", 108, "makehuman_middleage_lightskinned_female2", "bluegreen", "eyebrow009",
-                (92, 64, 44), "ponytail01", 0.6),
+                (92, 64, 44), "short04", 0.6),
 )  # fmt: skip
 
 
