@@ -50,7 +50,7 @@ CAST: tuple[SubjectSpec, ...] = (
     SubjectSpec("clara", 119, "onlytheghosts_middleage_eurasian_female", "grey", "eyebrow002",
                 (84, 66, 50), "bob02", 0.6),
     SubjectSpec("hiro", 122, "onlytheghosts_old_eurasian_male", "brownlight", "eyebrow008",
-                (52, 44, 40), "short02", 0.7),
+                (52, 44, 40), "short03", 0.7),
     SubjectSpec("leon", 108, "makehuman_middleage_lightskinned_female2", "bluegreen", "eyebrow009",
                 (92, 64, 44), "short04", 0.6),
 )  # fmt: skip
