@@ -16,6 +16,8 @@ from head360.rendering.cameras import from_normalised, to_normalised
 
 Floats = NDArray[np.float32]
 
+# The parts whose shape carries the hair. Studio and heads must warp with the same ones.
+ANCHOR_PARTS = ("face", "head_neck")
 SIZE = 12  # nodes per axis
 _SIGMA = 0.035  # metres; wider than any facial feature, narrower than the skull
 _MAX_ANCHORS = 1500

@@ -20,7 +20,7 @@ from head360.errors import BadInput, ModelInvalid
 from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
 from head360.geometry.isosurface import extract, sample_field
-from head360.geometry.lattice import Lattice
+from head360.geometry.lattice import ANCHOR_PARTS, Lattice
 from head360.heads import package
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
 from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
@@ -32,7 +32,6 @@ from head360.rendering.volume import GRID
 Floats = NDArray[np.float32]
 
 KIND = "hexplane"
-SKIN_PARTS = ("face", "head_neck")  # whose shape carries the hair
 _SURFACE_DENSITY = 8.0  # per normalised unit
 _SURFACE_BLUR = 0.8  # cells
 _ENCLOSED = 0.02  # normalised depth inside the five views beyond which a point is solid head
@@ -77,7 +76,7 @@ class HexPlaneHead(Head):
         self._subjects = subjects
         self._styles = styles
         self._occupancy = occupancy
-        self._skin = model.topology.part_vertices(*SKIN_PARTS)
+        self._skin = model.topology.part_vertices(*ANCHOR_PARTS)
         self._average = model.neutral(model.mean_shape)[self._skin]
         self._identities: dict[bytes, tuple[IdentityMesh, Lattice]] = {}
         self._hair_boxes: dict[tuple[bytes, str], NDArray[np.uint8]] = {}

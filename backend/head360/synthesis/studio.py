@@ -18,7 +18,7 @@ from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
 from head360.geometry.ict import load_ict
 from head360.geometry.lashes import lash_mask
-from head360.geometry.lattice import Lattice
+from head360.geometry.lattice import ANCHOR_PARTS, Lattice
 from head360.rendering import raster
 from head360.rendering.cameras import Camera
 from head360.synthesis import hair as hair_cards
@@ -41,8 +41,6 @@ from head360.synthesis.subjects import SubjectSpec
 
 Floats = NDArray[np.float32]
 
-# Parts whose triangles follow the hair's identity warp and carry hair roots.
-SKIN_PARTS = ("face", "head_neck")
 _MATERIAL_OF_PART = {
     "eyeball": EYE,
     "teeth": TEETH,
@@ -111,8 +109,8 @@ class Studio:
         ict = load_ict(assets)
         self._generic = ict.neutral[topology.ict_vertices]
         self._tongue = np.isin(topology.ict_vertices, ict.tongue)
-        self._skin_faces = topology.part_faces(*SKIN_PARTS)
-        self._skin_vertices = topology.part_vertices(*SKIN_PARTS)
+        self._skin_faces = topology.part_faces(*ANCHOR_PARTS)
+        self._skin_vertices = topology.part_vertices(*ANCHOR_PARTS)
         self._materials = np.full(len(topology.faces), SKIN, dtype=np.uint8)
         for name, material in _MATERIAL_OF_PART.items():
             self._materials[topology.part_faces(name)] = material
