@@ -175,8 +175,15 @@ def test_decimation_keeps_seams_borders_and_locks() -> None:
     face_uvs = faces + n * n * right[:, None]  # a seam along x = 0.5
     locked = np.array([ids[4, 4]])
     arguments = (
-        points[None], faces, face_uvs, uvs, np.zeros(len(faces), int), np.zeros(n * n, int),
-        np.array([60]), np.ones(n * n), locked,
+        points[None],
+        faces,
+        face_uvs,
+        uvs,
+        np.zeros(len(faces), int),
+        np.zeros(n * n, int),
+        np.array([60]),
+        np.ones(n * n),
+        locked,
     )
     result = decimate(*arguments)
     assert len(result.kept) == 60

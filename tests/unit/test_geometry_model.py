@@ -41,16 +41,12 @@ def test_one_hot_is_neutral_plus_delta(model: BilinearModel) -> None:
 def test_linear_in_shape_and_equal_to_the_core(model: BilinearModel) -> None:
     a, b = model.shape_factors[:2]
     mixed = model.neutral(0.25 * a + 0.75 * b)
-    np.testing.assert_allclose(
-        mixed, 0.25 * model.neutral(a) + 0.75 * model.neutral(b), atol=1e-6
-    )
+    np.testing.assert_allclose(mixed, 0.25 * model.neutral(a) + 0.75 * model.neutral(b), atol=1e-6)
     # A small cut of the core, so that the test does not need hundreds of megabytes.
     some = np.arange(0, model.vertex_count, 97)
     units = np.eye(model.shape_size, dtype=np.float32)
     core = np.stack([model.deltas(unit)[:, some] for unit in units])
-    np.testing.assert_allclose(
-        np.tensordot(a, core, axes=1), model.deltas(a)[:, some], atol=2e-6
-    )
+    np.testing.assert_allclose(np.tensordot(a, core, axes=1), model.deltas(a)[:, some], atol=2e-6)
 
 
 def test_eyeballs_stay_rigid_and_centred(model: BilinearModel) -> None:
@@ -80,8 +76,12 @@ def test_gaze_goes_where_the_name_says(model: BilinearModel) -> None:
         front = ids[mesh.neutral[ids, 2].argmax()]
         moved = mesh.pose(one_hot(name))[front] - mesh.neutral[front]
         outwards = 1.0 if side == 0 else -1.0
-        amount = {"Out": moved[0] * outwards, "In": -moved[0] * outwards, "Up": moved[1],
-                  "Dow": -moved[1]}
+        amount = {
+            "Out": moved[0] * outwards,
+            "In": -moved[0] * outwards,
+            "Up": moved[1],
+            "Dow": -moved[1],
+        }
         key = next(k for k in amount if name.removeprefix("eyeLook").startswith(k))
         assert amount[key] > 4e-3, name
         posed = mesh.pose(one_hot(name))
@@ -128,8 +128,10 @@ def test_topology_is_sound(model: BilinearModel) -> None:
     _, counts = np.unique(directed, axis=0, return_counts=True)
     assert counts.max() == 1  # oriented and manifold along every edge
     # The welded skin has one boundary loop: the shoulder cut.
-    skin_parts = [t.part_names.index(name) for name in ("face", "head_neck", "mouth_socket",
-                                                        "eye_socket_left", "eye_socket_right")]
+    skin_parts = [
+        t.part_names.index(name)
+        for name in ("face", "head_neck", "mouth_socket", "eye_socket_left", "eye_socket_right")
+    ]
     skin = t.faces[np.isin(t.parts, skin_parts)]
     edges = np.concatenate([skin[:, [0, 1]], skin[:, [1, 2]], skin[:, [2, 0]]])
     _, counts = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
@@ -147,11 +149,17 @@ def test_topology_is_sound(model: BilinearModel) -> None:
 
 def test_uvs_stay_in_their_tiles(model: BilinearModel) -> None:
     t = model.topology
-    tiles = {"face": ("face",), "head_neck": ("back_head",), "teeth": ("teeth",),
-             "gums_tongue": ("gums_tongue",), "mouth_socket": ("back_head",),
-             "eyeball_left": ("sclera_left", "iris_left"),
-             "eyeball_right": ("sclera_right", "iris_right"),
-             "eyelashes_left": ("lashes_left",), "eyelashes_right": ("lashes_right",)}
+    tiles = {
+        "face": ("face",),
+        "head_neck": ("back_head",),
+        "teeth": ("teeth",),
+        "gums_tongue": ("gums_tongue",),
+        "mouth_socket": ("back_head",),
+        "eyeball_left": ("sclera_left", "iris_left"),
+        "eyeball_right": ("sclera_right", "iris_right"),
+        "eyelashes_left": ("lashes_left",),
+        "eyelashes_right": ("lashes_right",),
+    }
     for part, names in tiles.items():
         uv = t.uvs[t.face_uvs[t.part_faces(part)]]
         inside = np.zeros(len(uv), dtype=bool)
@@ -209,8 +217,12 @@ def test_damaged_files_are_refused(model: BilinearModel, tmp_path: Path, damage:
         model.save(path)
         data = path.read_bytes()
         path.write_bytes(
-            {"cut": data[: len(data) // 2], "noise": b"\xff" * 4096, "empty": b"",
-             "other": data.replace(b"schema", b"sch3ma", 1)}[damage]
+            {
+                "cut": data[: len(data) // 2],
+                "noise": b"\xff" * 4096,
+                "empty": b"",
+                "other": data.replace(b"schema", b"sch3ma", 1),
+            }[damage]
         )
     with pytest.raises(ModelInvalid):
         BilinearModel.load(path)

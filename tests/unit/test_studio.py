@@ -16,6 +16,7 @@ from head360.synthesis.hair import STYLES
 from head360.synthesis.occlusion import occlusion, sphere
 from head360.synthesis.studio import Photograph, Studio
 from head360.synthesis.subjects import SubjectSpec, cast
+from head360.synthesis.wardrobe import open_wardrobe
 
 SIZE = 96
 
@@ -26,7 +27,7 @@ def studio() -> Studio:
         assets = find_assets()
     except BadInput as reason:
         pytest.skip(f"raw assets are absent: {reason}")
-    return Studio(BilinearModel.builtin(), assets, cast(2))
+    return Studio(BilinearModel.builtin(), open_wardrobe(assets), cast(2))
 
 
 def weights(**values: float) -> NDArray[np.float32]:
@@ -88,7 +89,7 @@ def test_hair_depends_on_the_shape_alone(studio: Studio) -> None:
     double = SubjectSpec(
         "double", felix.seed, kofi.skin, kofi.iris, kofi.brow, kofi.brow_colour, kofi.style
     )
-    pair = Studio(studio.model, studio.assets, (felix, kofi, double))
+    pair = Studio(studio.model, studio.wardrobe, (felix, kofi, double))
     ours = pair.worn("felix", "short03").positions
     np.testing.assert_array_equal(ours, pair.worn("double", "short03").positions)
     assert np.abs(ours - pair.worn("kofi", "short03").positions).max() > 1e-3
@@ -111,7 +112,7 @@ def test_hair_stays_off_the_skull_and_above_the_floor(studio: Studio) -> None:
 
 @pytest.mark.assets
 def test_same_input_gives_the_same_picture(studio: Studio) -> None:
-    again = Studio(studio.model, studio.assets, cast(2))
+    again = Studio(studio.model, studio.wardrobe, cast(2))
     camera = orbit(-40.0, 20.0)
     first = shoot(studio, "afro01", camera, studio.pose("felix", weights(tongueOut=1, jawOpen=0.6)))
     second = shoot(again, "afro01", camera, again.pose("felix", weights(tongueOut=1, jawOpen=0.6)))

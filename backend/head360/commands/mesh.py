@@ -18,7 +18,10 @@ def register(commands: Any) -> None:
         "build", help="build the bilinear model from ../shared/assets (or HEAD360_ASSETS)"
     )
     build.add_argument(
-        "--out", type=Path, default=Path("runs/geometry"), metavar="DIR",
+        "--out",
+        type=Path,
+        default=Path("runs/geometry"),
+        metavar="DIR",
         help="folder for geometry.safetensors and figures.json (default: %(default)s)",
     )
     build.add_argument("--seed", type=int, default=0, help="of the identities (default: 0)")
@@ -29,11 +32,16 @@ def register(commands: Any) -> None:
         "import", help="turn ICT-FaceKit's own OBJ files into the asset that build reads"
     )
     imports.add_argument(
-        "source", type=Path, metavar="DIR",
+        "source",
+        type=Path,
+        metavar="DIR",
         help="the folder FaceXModel of a clone of github.com/ICT-VGL/ICT-FaceKit",
     )
     imports.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
         help="folder of assets: gets ict_facekit/ict_facekit.npz, and HEAD360_ASSETS may name it",
     )
     add_json(imports)

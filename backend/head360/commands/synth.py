@@ -106,13 +106,13 @@ def _capture(spec: Any, out: Path, workers: int) -> dict[str, Any]:
 
 def _draw_sheet(spec: Any, target: Path) -> Path:
     from head360.files import atomic_path, writable_folder
-    from head360.geometry.assets import find_assets
     from head360.geometry.bilinear import BilinearModel
     from head360.synthesis.sheet import contact_sheet
     from head360.synthesis.studio import Studio
+    from head360.synthesis.wardrobe import open_wardrobe
 
     writable_folder(target.parent)
-    studio = Studio(BilinearModel.builtin(), find_assets(), spec.chosen_cast())
+    studio = Studio(BilinearModel.builtin(), open_wardrobe(), spec.chosen_cast())
     with _Bar("cells") as bar:
         sheet = contact_sheet(
             studio, [style.name for style in spec.chosen_styles()], progress=bar.update

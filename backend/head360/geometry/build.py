@@ -148,9 +148,7 @@ def measure_full(
     }
 
 
-def assemble_model(
-    population: Population, topology: Topology, factors: Array
-) -> BilinearModel:
+def assemble_model(population: Population, topology: Topology, factors: Array) -> BilinearModel:
     """Project everything on the identity mode and restrict it to the reduced vertices."""
     ids, kept = topology.ict_vertices, population.kept
     rank = factors.shape[1]
@@ -177,9 +175,7 @@ def assemble_model(
         topology=topology,
         neutral_core=project(population.neutrals[:, ids]),
         frame_basis=basis,
-        frame_core=np.ascontiguousarray(
-            axes.T.reshape(-1, rank, 9), dtype=np.float32
-        ),
+        frame_core=np.ascontiguousarray(axes.T.reshape(-1, rank, 9), dtype=np.float32),
         jaw_core=project(population.jaw_maps),
         generic_deltas=deltas,
         eye_core=project(population.eye_centres),
@@ -238,9 +234,7 @@ def build(
     population = build_population(ict, seed=seed)
     progress("decomposing the identity mode")
     factors, coefficients, optimum = decompose(population, ict)
-    figures: dict[str, Any] = dict(
-        measure_full(population, ict, factors, coefficients, optimum)
-    )
+    figures: dict[str, Any] = dict(measure_full(population, ict, factors, coefficients, optimum))
     progress("reducing the topology")
     _, topology = reduce_topology(ict)
     model = assemble_model(population, topology, factors)

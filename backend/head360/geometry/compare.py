@@ -76,9 +76,17 @@ def compare_with_tensorly(population: Population, rank: int) -> dict[str, Any]:
             )
             source = str(Path(__file__).resolve().parents[2])
             done = subprocess.run(
-                [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r}); {code}",
-                 method, str(file), str(rank)],
-                check=True, capture_output=True, text=True,
+                [
+                    sys.executable,
+                    "-c",
+                    f"import sys; sys.path.insert(0, {source!r}); {code}",
+                    method,
+                    str(file),
+                    str(rank),
+                ],
+                check=True,
+                capture_output=True,
+                text=True,
             )
             results[method] = json.loads(done.stdout.splitlines()[-1])
     ours, theirs = results["gram"], results["tensorly"]

@@ -137,9 +137,10 @@ class _Mesh:
         survivors = self.around[u] - shared
         if any(self._corner_uv(f, u) not in mapping for f in survivors):
             return None
-        if len({self.parts[f] for f in self.around[u]}) > 1 and len(
-            {self.parts[f] for f in shared}
-        ) < 2:
+        if (
+            len({self.parts[f] for f in self.around[u]}) > 1
+            and len({self.parts[f] for f in shared}) < 2
+        ):
             return None
         ring = set(self.ring(u))
         if len(ring) != len(self.around[u]) and (len(shared) != 1 or not feature_edge):
@@ -162,16 +163,18 @@ class _Mesh:
         n1 = np.cross(after[:, 1] - after[:, 0], after[:, 2] - after[:, 0])
         dot = (n0 * n1).sum(axis=2)
         length = np.linalg.norm(n1, axis=2)
-        if (dot < 0).any() or (dot[:, 0] < _MIN_COS * np.linalg.norm(n0[:, 0], axis=1)
-                               * length[:, 0]).any():
+        if (dot < 0).any() or (
+            dot[:, 0] < _MIN_COS * np.linalg.norm(n0[:, 0], axis=1) * length[:, 0]
+        ).any():
             return False
         rest = after[:, :, 0]
         edges = ((rest - np.roll(rest, 1, axis=1)) ** 2).sum(axis=(1, 2))
         if (2 * np.sqrt(3) * length[:, 0] < _MIN_QUALITY * edges).any():
             return False
         uv_old = np.array([self.face_uvs[f] for f in survivors])
-        uv_new = np.where(old == u, [[mapping.get(i, i) for i in row] for row in uv_old.tolist()],
-                          uv_old)
+        uv_new = np.where(
+            old == u, [[mapping.get(i, i) for i in row] for row in uv_old.tolist()], uv_old
+        )
         return bool((self._uv_area(uv_old) * self._uv_area(uv_new) > 0).all())
 
     def _uv_area(self, corners: NDArray[np.integer]) -> Array:

@@ -109,16 +109,21 @@ def write_glb(
             srgb_to_linear(colours).astype("<f4"), _FLOAT, _ARRAY_BUFFER
         )
     primitive: dict[str, Any] = {
-        "attributes": attributes, "indices": index, "mode": 4, "material": 0,
+        "attributes": attributes,
+        "indices": index,
+        "mode": 4,
+        "material": 0,
     }
     mesh: dict[str, Any] = {"name": name, "primitives": [primitive]}
     if morph_targets is not None:
         targets = np.asarray(morph_targets, dtype="<f4")
         if targets.ndim != 3 or targets.shape[1:] != v.shape:
             raise ValueError(f"expected (T, {len(v)}, 3) morph targets, got {targets.shape}")
-        names = list(morph_names) if morph_names is not None else [
-            f"target{k}" for k in range(len(targets))
-        ]
+        names = (
+            list(morph_names)
+            if morph_names is not None
+            else [f"target{k}" for k in range(len(targets))]
+        )
         if len(names) != len(targets):
             raise ValueError(f"{len(targets)} morph targets but {len(names)} names")
         if len(targets):
@@ -148,7 +153,9 @@ def write_glb(
     total = 12 + 8 + len(text) + 8 + len(binary)
     parts = [
         struct.pack("<III", _MAGIC, 2, total),
-        struct.pack("<II", len(text), _JSON), text,
-        struct.pack("<II", len(binary), _BIN), binary,
+        struct.pack("<II", len(text), _JSON),
+        text,
+        struct.pack("<II", len(binary), _BIN),
+        binary,
     ]
     return write_bytes(path, b"".join(parts))

@@ -159,8 +159,9 @@ def _assemble(raw: dict[str, NDArray]) -> IctModel:
     helpers = [i for i, name in enumerate(part_names) if name.startswith(HELPER_PARTS)]
     hidden |= np.isin(raw["face_part"], helpers)
     details = [str(name) for name in raw["detail_names"]]
-    scleras = [raw["detail_vertex_range"][details.index(f"sclera_{side}")] for side in
-               ("left", "right")]
+    scleras = [
+        raw["detail_vertex_range"][details.index(f"sclera_{side}")] for side in ("left", "right")
+    ]
     return IctModel(
         neutral=neutral,
         identity_deltas=raw["identity_deltas"] * np.float32(METRES_PER_CM),

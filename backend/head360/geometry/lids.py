@@ -90,9 +90,11 @@ def find_aperture(ict: IctModel, side: int) -> Aperture:
     strength = 1.0 - t * t * (3.0 - 2.0 * t)
     position = 0.5 * (shut[pairs[:, 0], 0] + shut[pairs[:, 1], 0])
     along = (shut[near, 0][:, None] - position) / _KERNEL
-    along = along - np.take_along_axis(
-        along, np.abs(along).argmin(axis=1)[:, None], axis=1
-    ) * (np.abs(along).min(axis=1) > 2.0)[:, None]
+    along = (
+        along
+        - np.take_along_axis(along, np.abs(along).argmin(axis=1)[:, None], axis=1)
+        * (np.abs(along).min(axis=1) > 2.0)[:, None]
+    )
     kernel = np.exp(-0.5 * along**2) + 1e-12
     kept = strength > 0.0
     return Aperture(

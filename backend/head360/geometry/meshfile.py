@@ -166,8 +166,12 @@ def write_ply(
         table[name] = values
     rows = np.empty(len(f), dtype=[("count", "u1"), ("corners", "<i4", (3,))])
     rows["count"], rows["corners"] = 3, f
-    header = ["ply", "format binary_little_endian 1.0", "comment Head360 Studio",
-              f"element vertex {len(v)}"]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        "comment Head360 Studio",
+        f"element vertex {len(v)}",
+    ]
     header += [
         f"property {'uchar' if kind == 'u1' else 'float'} {name}" for name, kind, _ in columns
     ]

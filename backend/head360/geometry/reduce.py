@@ -91,9 +91,7 @@ def pupil_cap(
     across = np.linalg.norm(np.cross(offset, ict.gaze_axes[side]), axis=1)
     following: dict[int, int] = {}
     corner_uv: dict[int, int] = {}
-    present = {
-        (a, b) for t in triangles.tolist() for a, b in zip(t, t[1:] + t[:1], strict=True)
-    }
+    present = {(a, b) for t in triangles.tolist() for a, b in zip(t, t[1:] + t[:1], strict=True)}
     for t, w in zip(triangles.tolist(), uvs.tolist(), strict=True):
         for k in range(3):
             a, b = t[k], t[(k + 1) % 3]
@@ -116,8 +114,11 @@ def importance(ict: IctModel) -> NDArray[np.float64]:
     value = np.ones(len(ict.neutral))
     face = ict.part_vertices("face", "mouth_socket", "eye_socket")
     marks = ict.neutral[ict.landmarks68]
-    for ids, radius, factor in ((range(36, 48), 0.012, 6.0), (range(48, 68), 0.010, 6.0),
-                                (range(30, 36), 0.010, 3.0)):
+    for ids, radius, factor in (
+        (range(36, 48), 0.012, 6.0),
+        (range(48, 68), 0.010, 6.0),
+        (range(30, 36), 0.010, 3.0),
+    ):
         offset = ict.neutral[face][:, None] - marks[list(ids)]
         distance = np.linalg.norm(offset, axis=2).min(axis=1)
         value[face] += (factor - 1.0) * np.exp(-((distance / radius) ** 2))

@@ -97,8 +97,9 @@ def write_model(model: BilinearModel, path: Path) -> Path:
         "deltas": _pack_deltas(model.generic_deltas),
     }
     tensors: Arrays = {
-        f"{group}.{name}": value for group, arrays in groups.items() for name, value in
-        arrays.items()
+        f"{group}.{name}": value
+        for group, arrays in groups.items()
+        for name, value in arrays.items()
     }
     tensors |= {
         "moving": np.packbits(moving),
@@ -135,8 +136,9 @@ def read_model(path: Path) -> BilinearModel:
         ModelInvalid: missing, damaged, or of another schema version.
     """
     if not path.is_file():
-        raise ModelInvalid(f"There is no geometry file at {path}: build it with `head360 mesh "
-                           "build`.")
+        raise ModelInvalid(
+            f"There is no geometry file at {path}: build it with `head360 mesh build`."
+        )
     try:
         with safe_open(path, framework="np") as archive:
             note = json.loads((archive.metadata() or {})["head360"])

@@ -47,9 +47,7 @@ def triangle_frames(points: Array, triangles: NDArray[np.integer]) -> NDArray[np
     return np.stack([e1, e2, normal / np.sqrt(length)], axis=2)
 
 
-def similarity(
-    source: Array, target: Array, weights: Array | None = None
-) -> NDArray[np.float64]:
+def similarity(source: Array, target: Array, weights: Array | None = None) -> NDArray[np.float64]:
     """(3, 3) scale · rotation that best maps centred ``source`` (M, 3) onto ``target`` (M, 3).
 
     ``weights``: (M,), not negative.

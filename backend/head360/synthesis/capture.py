@@ -28,6 +28,7 @@ from head360.synthesis.hair import STYLES, StyleSpec
 from head360.synthesis.processes import prepare_worker
 from head360.synthesis.studio import Studio
 from head360.synthesis.subjects import SubjectSpec, cast
+from head360.synthesis.wardrobe import open_wardrobe
 
 STUDIO_VERSION = 1  # raise it when the same input gives other pictures
 MAX_SUBJECTS = 1000
@@ -246,7 +247,7 @@ def capture(
 
 def _studio(spec: CaptureSpec) -> Studio:
     return Studio(
-        BilinearModel.builtin(), spec.assets or find_assets(), spec.chosen_cast(),
+        BilinearModel.builtin(), open_wardrobe(spec.assets), spec.chosen_cast(),
         samples=spec.samples,
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ landmarks and masks agree with the model to the last bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from head360.errors import BadInput
 from head360.geometry.atlas import tile_rectangle
 from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
-from head360.geometry.ict import load_ict
 from head360.geometry.lashes import lash_mask
 from head360.geometry.lattice import ANCHOR_PARTS, Lattice
 from head360.rendering import raster
@@ -36,8 +34,8 @@ from head360.synthesis.shading import (
     shade,
     soft_three_point,
 )
-from head360.synthesis.skins import head_atlas
 from head360.synthesis.subjects import SubjectSpec
+from head360.synthesis.wardrobe import Wardrobe
 
 Floats = NDArray[np.float32]
 
@@ -82,7 +80,7 @@ class Studio:
 
     Args:
         model: the bilinear mesh.
-        assets: folder of raw assets (skins, eyes, hair).
+        wardrobe: skins, eyes, brows and hair.
         subjects: who can sit.
         styles: which hair they can wear.
         samples: supersampling per axis; 3 gives ten levels of coverage.
@@ -92,23 +90,21 @@ class Studio:
     def __init__(
         self,
         model: BilinearModel,
-        assets: Path,
+        wardrobe: Wardrobe,
         subjects: tuple[SubjectSpec, ...],
         styles: tuple[hair_cards.StyleSpec, ...] = hair_cards.STYLES,
         samples: int = 3,
         shapes: dict[str, Floats] | None = None,
     ) -> None:
         self.model = model
-        self.assets = assets
+        self.wardrobe = wardrobe
         self.subjects = {spec.name: spec for spec in subjects}
         self.styles = {spec.name: spec for spec in styles}
         self.samples = samples
         self._shapes = shapes or {}
         self.light: Light = soft_three_point()
         topology = model.topology
-        ict = load_ict(assets)
-        self._generic = ict.neutral[topology.ict_vertices]
-        self._tongue = np.isin(topology.ict_vertices, ict.tongue)
+        self._generic = wardrobe.generic(topology)
         self._skin_faces = topology.part_faces(*ANCHOR_PARTS)
         self._skin_vertices = topology.part_vertices(*ANCHOR_PARTS)
         self._materials = np.full(len(topology.faces), SKIN, dtype=np.uint8)
@@ -139,11 +135,7 @@ class Studio:
             if shape is None:
                 shape = spec.shape(self.model)
             identity = self.model.identity(shape)
-            atlas = head_atlas(
-                self.model.topology, self._generic, self._tongue, self.assets, skin=spec.skin,
-                iris=spec.iris, brow=spec.brow, brow_colour=spec.brow_colour,
-                iris_gain=spec.iris_gain,
-            )  # fmt: skip
+            atlas = self.wardrobe.atlas(self.model.topology, spec)
             lattice = Lattice.between(
                 identity.neutral[self._skin_vertices], self._average[self._skin_vertices]
             )
@@ -163,9 +155,7 @@ class Studio:
             to_average = Lattice.between(
                 self._generic[self._skin_vertices], self._average[self._skin_vertices]
             )
-            self._style_cache[name] = hair_cards.load_style(
-                self.styles[name], self.assets, to_average
-            )
+            self._style_cache[name] = self.wardrobe.style(self.styles[name], to_average)
         return self._style_cache[name]
 
     def pose(self, subject: str, blendshapes: Floats) -> Floats:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from head360.errors import BadInput, Cancelled, TryAgain
 from head360.files import writable_folder
-from head360.geometry.assets import find_assets
 from head360.geometry.bilinear import BilinearModel
 from head360.synthesis.hair import STYLES
 from head360.synthesis.processes import prepare_worker
 from head360.synthesis.studio import Studio
 from head360.synthesis.subjects import cast
+from head360.synthesis.wardrobe import open_wardrobe
 from head360.training.performances import draw_camera, draw_expression, held_out_camera
 from head360.training.shots import Shots, SynthSpec
 
@@ -172,7 +172,7 @@ class Photographer:
     def studio(self) -> Studio:
         """Built when first needed."""
         return Studio(
-            BilinearModel.builtin(), find_assets(), cast(self.spec.subjects),
+            BilinearModel.builtin(), open_wardrobe(), cast(self.spec.subjects),
             samples=self.spec.samples, shapes=self.shapes,
         )  # fmt: skip
 

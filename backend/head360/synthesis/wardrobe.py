@@ -1,0 +1,88 @@
+"""What the studio dresses heads with: skins, eyes, brows and hair.
+
+A wardrobe is read from the folder of raw assets; the studio asks it for finished things only, so
+that another source (see ``open_wardrobe``) can stand in for the folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from head360.geometry.assets import find_assets
+from head360.geometry.ict import IctModel, load_ict
+from head360.geometry.lattice import Lattice
+from head360.geometry.topology import Topology
+from head360.synthesis import hair
+from head360.synthesis.skins import head_atlas
+from head360.synthesis.subjects import SubjectSpec
+
+Floats = NDArray[np.float32]
+
+
+class Wardrobe(Protocol):
+    """Where skins and hair come from."""
+
+    def generic(self, topology: Topology) -> Floats:
+        """(N, 3) float32 the generic head in metres, on which brows and hair were fitted."""
+
+    def tongue(self, topology: Topology) -> NDArray[np.bool_]:
+        """(N,) which vertices belong to the tongue."""
+
+    def atlas(self, topology: Topology, spec: SubjectSpec) -> NDArray[np.uint8]:
+        """(1024, 1024, 3) uint8 sRGB albedo of a subject, top row first.
+
+        Raises:
+            BadInput: a picture is missing.
+        """
+
+    def style(self, spec: hair.StyleSpec, generic_to_canonical: Lattice) -> hair.Style:
+        """A hair style in canonical space.
+
+        Raises:
+            BadInput: a file of the style is missing.
+        """
+
+
+class FolderWardrobe:
+    """The folder of raw assets, see ``geometry.assets``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ict_model: IctModel | None = None
+
+    def generic(self, topology: Topology) -> Floats:
+        """See :class:`Wardrobe`."""
+        return self._ict().neutral[topology.ict_vertices]
+
+    def tongue(self, topology: Topology) -> NDArray[np.bool_]:
+        """See :class:`Wardrobe`."""
+        return np.isin(topology.ict_vertices, self._ict().tongue)
+
+    def atlas(self, topology: Topology, spec: SubjectSpec) -> NDArray[np.uint8]:
+        """See :class:`Wardrobe`."""
+        return head_atlas(
+            topology, self.generic(topology), self.tongue(topology), self.folder, skin=spec.skin,
+            iris=spec.iris, brow=spec.brow, brow_colour=spec.brow_colour, iris_gain=spec.iris_gain,
+        )  # fmt: skip
+
+    def style(self, spec: hair.StyleSpec, generic_to_canonical: Lattice) -> hair.Style:
+        """See :class:`Wardrobe`."""
+        return hair.load_style(spec, self.folder, generic_to_canonical)
+
+    def _ict(self) -> IctModel:
+        if self._ict_model is None:
+            self._ict_model = load_ict(self.folder)
+        return self._ict_model
+
+
+def open_wardrobe(path: Path | None = None) -> Wardrobe:
+    """The wardrobe at ``path``, or where ``find_assets`` looks.
+
+    Raises:
+        BadInput: there is none.
+    """
+    return FolderWardrobe(path if path is not None else find_assets())
