@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from head360.errors import BadInput
 from head360.rendering.cameras import Camera
 
 Floats = NDArray[np.float32]
@@ -21,17 +22,24 @@ Ints = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Codes:
-    """Who is rendered; the three are independent of each other.
+    """Who is rendered; texture, shape and hair are independent of each other.
 
     Attributes:
         subject: name of the texture code t.
         shape: (S,) float32 identity coefficients s of the bilinear mesh.
         style: name of the hair code h, or None for a bald head.
+        textures: (subject, weight) …: a blend of texture codes instead of ``subject``'s.
+        hairs: (style, weight) …: a blend of hair codes instead of ``style``'s; only where there is
+            hair at all.
+        hair_colour: (3,) sRGB in [0, 1] that the hair takes on average; None leaves it.
     """
 
     subject: str
     shape: Floats
     style: str | None
+    textures: tuple[tuple[str, float], ...] = ()
+    hairs: tuple[tuple[str, float], ...] = ()
+    hair_colour: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,14 @@ class Head(ABC):
         Raises:
             BadInput: no such subject or style; the message lists those that exist.
         """
+
+    def random_codes(self, seed: int) -> Codes:
+        """A head that was not trained; the same seed gives the same head.
+
+        Raises:
+            BadInput: heads of this kind have only the identity they were trained on.
+        """
+        raise BadInput(f"{self.name} has one identity only: choose a hex-plane head.")
 
     @abstractmethod
     def mesh(self, codes: Codes) -> HeadMesh:

@@ -23,8 +23,10 @@ from head360.geometry.isosurface import extract, sample_field
 from head360.geometry.lattice import ANCHOR_PARTS, Lattice
 from head360.heads import package
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
+from head360.heads.codes import Weights, draw, hair_weights, texture_weights
 from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
-from head360.heads.windows import autocast, enclosure, render_window, warp_occupancy
+from head360.heads.windows import LUMINANCE, Dye, autocast, enclosure, render_window, warp_occupancy
+from head360.networks.banks import Blend, CodedPlanes, PlaneBank
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet, PosePlanes
 from head360.rendering.cameras import Camera, from_normalised, orbit
 from head360.rendering.volume import GRID
@@ -32,10 +34,28 @@ from head360.rendering.volume import GRID
 Floats = NDArray[np.float32]
 
 KIND = "hexplane"
+_ENTRIES = ("textures.entries", "hair_planes.entries")  # stored apart, as int8
 _SURFACE_DENSITY = 8.0  # per normalised unit
 _SURFACE_BLUR = 0.8  # cells
 _ENCLOSED = 0.02  # normalised depth inside the five views beyond which a point is solid head
 _POINTS = 1 << 16
+_BOXES = 32  # warped hair hulls that are kept, 0.9 MB each
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the codes mean to the network.
+
+    Attributes:
+        texture: (1, S, S, C) neural texture; hair: (3, R, R, C) hair planes, None when bald.
+        dye: of the hair, or None.
+        blend: entries of the texture.
+    """
+
+    texture: Tensor
+    hair: Tensor | None
+    dye: Dye | None
+    blend: Blend
 
 
 class HexPlaneHead(Head):
@@ -79,7 +99,8 @@ class HexPlaneHead(Head):
         self._skin = model.topology.part_vertices(*ANCHOR_PARTS)
         self._average = model.neutral(model.mean_shape)[self._skin]
         self._identities: dict[bytes, tuple[IdentityMesh, Lattice]] = {}
-        self._hair_boxes: dict[tuple[bytes, str], NDArray[np.uint8]] = {}
+        self._hair_boxes: dict[tuple[bytes, tuple[str, ...]], NDArray[np.uint8]] = {}
+        self._look: tuple[Any, Look] | None = None
 
     # -- who ---------------------------------------------------------------------------------
 
@@ -136,27 +157,99 @@ class HexPlaneHead(Head):
         identity, lattice = self.identity(codes.shape)
         vertices = identity.pose(weights)
         inputs = pose_inputs(vertices, self.model.topology, self.net.config.plane_size, self.device)
+        look = self.look(codes)
         with torch.no_grad():
             planes = self.net.head_planes(
-                self.subjects.index(codes.subject), inputs.uv, inputs.index, inputs.depths
-            )
-        state = {"inputs": inputs, "planes": planes, "lattice": lattice}
+                look.texture, inputs.uv, inputs.index, inputs.depths, look.blend,
+                torch.from_numpy(weights).to(self.device),
+            )  # fmt: skip
+        state = {"inputs": inputs, "planes": planes, "lattice": lattice, "look": look}
         return Pose(codes, weights, vertices, state)
+
+    def look(self, codes: Codes) -> Look:
+        """Texture, hair planes and hair colour of ``codes``; the last one is kept while frozen."""
+        key = codes.subject, codes.textures, codes.style, codes.hairs, codes.hair_colour
+        if self._look is not None and self._look[0] == key and not self.net.training:
+            return self._look[1]
+        blend = self._texture_blend(codes)
+        hairs = tuple((self._styles.index(name), w) for name, w in self._fused_hair(codes))
+        with torch.no_grad():
+            texture = self.net.textures(blend)
+            hair = self.net.hair_planes(Blend(hairs)) if hairs else None
+            dye = None
+            if hair is not None and codes.hair_colour is not None:
+                dye = Dye(codes.hair_colour, self._hair_luminance(codes, hair))
+        look = Look(texture, hair, dye, blend)
+        # Weights that still change would make any cache stale.
+        self._look = None if self.net.training else (key, look)
+        return look
+
+    def _fused_hair(self, codes: Codes) -> Weights:
+        """Styles that one set of planes holds: a generator blends them, free planes cannot.
+
+        Halves of free planes mean nothing to the decoder: :meth:`_fades` shows something else.
+        """
+        weights = hair_weights(codes)
+        if len(weights) > 1 and isinstance(self.net.hair_planes, PlaneBank):
+            return ((codes.style or weights[0][0], 1.0),)
+        return weights
+
+    def _fades(self, pose: Pose) -> list[tuple[Pose, float]]:
+        """Poses with a single style each, to be cross-faded; one pose where planes blend."""
+        weights = hair_weights(pose.codes)
+        if len(self._fused_hair(pose.codes)) == len(weights):
+            return [(pose, 1.0)]
+        fades = []
+        for style, weight in weights:
+            codes = dataclasses.replace(pose.codes, style=style, hairs=())
+            state = {**pose.state, "look": self.look(codes)}
+            fades.append((dataclasses.replace(pose, codes=codes, state=state), weight))
+        return fades
+
+    def _texture_blend(self, codes: Codes) -> Blend:
+        return Blend(tuple((self.subjects.index(name), w) for name, w in texture_weights(codes)))
+
+    def _hair_luminance(self, codes: Codes, hair: Tensor) -> float:
+        """Mean sRGB luminance of the hair, by opacity."""
+        cells = np.argwhere(self._hulls(codes))[:, ::-1]
+        cells = cells[:: max(1, len(cells) // _POINTS)]
+        points = ((cells + 0.5) / GRID * 2 - 1).astype(np.float32)
+        if not len(points):
+            return 0.5
+        density, colour = self.net.hair_field(hair, torch.from_numpy(points).to(self.device))
+        light = colour[:, :3].clamp(0, 1) @ colour.new_tensor(LUMINANCE)
+        opacity = 1 - torch.exp(-density * (2.0 / GRID))
+        return float((light * opacity).sum() / opacity.sum().clamp(min=1e-6))
+
+    def _hulls(self, codes: Codes) -> NDArray[np.uint8]:
+        """(GRID,)*3 canonical occupancy of all styles that the codes blend."""
+        chosen = [self._styles.index(name) for name, _ in self._fused_hair(codes)]
+        return np.asarray(self._occupancy[chosen].max(0))
+
+    def random_codes(self, seed: int) -> Codes:
+        """See base."""
+        generated = isinstance(self.net.textures, CodedPlanes)
+        return draw(seed, self.model, self.subjects, self._styles, generated=generated)
 
     def hair_box(self, codes: Codes, lattice: Lattice) -> NDArray[np.uint8] | None:
         """(GRID,)*3 occupancy of the codes' hair around this identity, or None when bald."""
         if codes.style is None:
             return None
-        key = codes.shape.tobytes(), codes.style
+        key = codes.shape.tobytes(), tuple(name for name, _ in self._fused_hair(codes))
         if key not in self._hair_boxes:
-            canonical = self._occupancy[self._styles.index(codes.style)]
-            self._hair_boxes[key] = warp_occupancy(canonical, lattice)
+            while len(self._hair_boxes) >= _BOXES:
+                self._hair_boxes.pop(next(iter(self._hair_boxes)))
+            self._hair_boxes[key] = warp_occupancy(self._hulls(codes), lattice)
         return self._hair_boxes[key]
 
     def render(self, pose: Pose, camera: Camera, width: int, height: int) -> Frame:
         """See base."""
         if not 8 <= min(width, height) <= max(width, height) <= 4096:
             raise BadInput(f"Cannot render {width} × {height} pixels: use 8 to 4096 per side.")
+        fades = [(self._render(one, camera, width, height), w) for one, w in self._fades(pose)]
+        return fades[0][0] if len(fades) == 1 else cross_fade(fades)
+
+    def _render(self, pose: Pose, camera: Camera, width: int, height: int) -> Frame:
         canvas = (width + width % 2, height + height % 2)
         # Half as many rays as pixels, as in training, up to 512²; a quarter for what is larger.
         most = max(2 * self.net.config.raw_size, max(canvas) // 4)
@@ -167,13 +260,12 @@ class HexPlaneHead(Head):
             inputs, self.model.topology, _stretched(camera, width, height, *canvas), canvas,
             (0, 0, *canvas), raw, (0, 0, *raw), self.device,
         )  # fmt: skip
-        codes = pose.codes
-        style = None if codes.style is None else self._styles.index(codes.style)
+        look: Look = pose.state["look"]
+        lattice: Lattice = pose.state["lattice"]
         with torch.no_grad(), autocast(self.device):
             out, _, depth = render_window(
-                self.net, self.subjects.index(codes.subject), style, pose.state["planes"],
-                [view], self.hair_box(codes, pose.state["lattice"]), pose.state["lattice"],
-                rng=None,
+                self.net, look.texture, look.hair, pose.state["planes"], [view],
+                self.hair_box(pose.codes, lattice), lattice, rng=None, dye=look.dye,
             )  # fmt: skip
         picture = out[0].permute(1, 2, 0).cpu().numpy()[:height, :width]
         alpha = np.clip(picture[..., 3:], 0.0, 1.0)
@@ -218,8 +310,13 @@ class HexPlaneHead(Head):
                     if len(where):
                         canonical = torch.from_numpy(lattice.to_canonical(chunk[where]))
                         index = torch.from_numpy(where).to(self.device)
-                        style = self._styles.index(pose.codes.style or "")
-                        hair, hair_colour = self.net.hair_field(style, canonical.to(self.device))
+                        look: Look = pose.state["look"]
+                        assert look.hair is not None
+                        hair, hair_colour = self.net.hair_field(
+                            look.hair, canonical.to(self.device)
+                        )
+                        if look.dye is not None:
+                            hair_colour = look.dye(hair_colour[:, :3])
                         total = sigma[index] + hair
                         share = (hair / total.clamp(min=1e-6))[:, None]
                         rgb = rgb.index_copy(
@@ -271,11 +368,11 @@ class HexPlaneHead(Head):
         packed = zlib.compress(np.packbits(self._occupancy.reshape(-1) > 0).tobytes(), 9)
         arrays: dict[str, NDArray] = {"occupancy": np.frombuffer(packed, dtype=np.uint8)}
         for kind, bank in (("texture", self.net.textures), ("hair", self.net.hair_planes)):
-            for index, parameter in enumerate(bank):
+            for index, parameter in enumerate(bank.entries):
                 whole, scale = package.quantise(parameter.detach().cpu().numpy())
                 arrays[f"{kind}.{index}"], arrays[f"{kind}.{index}.scale"] = whole, scale
         for name, value in self.net.state_dict().items():
-            if not name.startswith(("textures", "hair_planes")):
+            if not name.startswith(_ENTRIES):
                 arrays[f"net.{name}"] = value.detach().cpu().numpy().astype(np.float16)
         subjects = {
             name: {**entry, "shape": [round(float(v), 6) for v in entry["shape"]]}
@@ -312,7 +409,7 @@ class HexPlaneHead(Head):
         """
         manifest = package.read_manifest(path)
         try:
-            config = HexPlaneConfig(**manifest["config"])
+            config = HexPlaneConfig.from_facts(manifest["config"])
             subjects = OrderedDict(manifest["subjects"])
             styles = tuple(manifest["styles"])
             arrays = package.read_arrays(path, manifest, "head.safetensors")
@@ -328,12 +425,12 @@ class HexPlaneHead(Head):
             net = HexPlaneNet(config, len(subjects), len(styles))
             state: dict[str, Tensor] = {}
             for kind, bank, count in (
-                ("texture", "textures", len(subjects)),
-                ("hair", "hair_planes", len(styles)),
+                ("texture", "textures", len(net.textures.entries)),
+                ("hair", "hair_planes", len(net.hair_planes.entries)),
             ):
                 for index in range(count):
                     values = arrays[f"{kind}.{index}"] * arrays[f"{kind}.{index}.scale"]
-                    state[f"{bank}.{index}"] = torch.from_numpy(values.astype(np.float32))
+                    state[f"{bank}.entries.{index}"] = torch.from_numpy(values.astype(np.float32))
             for name, value in arrays.items():
                 if name.startswith("net."):
                     state[name[4:]] = torch.from_numpy(value.astype(np.float32))
@@ -355,6 +452,15 @@ class HexPlaneHead(Head):
             title, model, net, subjects, styles,
             bits.reshape(len(styles), GRID, GRID, GRID), facts, device, geometry,
         )  # fmt: skip
+
+
+def cross_fade(frames: list[tuple[Frame, float]]) -> Frame:
+    """Weighted mean of frames, colours by their alpha; the depth is the heaviest frame's."""
+    alpha = sum(weight * frame.rgba[..., 3:] for frame, weight in frames)
+    light = sum(weight * frame.rgba[..., :3] * frame.rgba[..., 3:] for frame, weight in frames)
+    rgba = np.concatenate([light / np.maximum(alpha, 1e-6), alpha], -1).astype(np.float32)
+    depth = max(frames, key=lambda item: item[1])[0].depth
+    return Frame(np.clip(rgba, 0.0, 1.0), np.where(rgba[..., 3] > 0, depth, np.inf))
 
 
 def _geometry_bytes(model: BilinearModel) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from head360.rendering.volume import GRID, composite, hair_samples, head_samples
 
 Floats = NDArray[np.float32]
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB primaries
+_DYE_CONTRAST = 0.7  # dark strands of light hair would otherwise turn black
+
 
 def autocast(device: str) -> torch.autocast:
     """bfloat16 for the networks where the hardware has it; never float16 on a CPU."""
@@ -28,6 +33,25 @@ def autocast(device: str) -> torch.autocast:
         and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+
+
+@dataclass(frozen=True)
+class Dye:
+    """Recolours hair by its luminance: strands stay, the average becomes ``colour``.
+
+    Attributes:
+        colour: (3,) sRGB in [0, 1].
+        mean: mean sRGB luminance of the undyed hair.
+    """
+
+    colour: tuple[float, float, float]
+    mean: float
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """(M, 3) sRGB → the same, dyed."""
+        light = rgb.float() @ rgb.new_tensor(LUMINANCE).float()
+        detail = (light / max(self.mean, 1e-3)).clamp(0.0, 3.0) ** _DYE_CONTRAST
+        return (detail[:, None] * rgb.new_tensor(self.colour).float()).clamp(0.0, 1.0)
 
 
 def warp_occupancy(canonical: NDArray[np.uint8], lattice: Lattice) -> NDArray[np.uint8]:
@@ -58,24 +82,27 @@ def enclosure(planes: PosePlanes, points: Tensor) -> Tensor:
 
 def render_window(
     net: HexPlaneNet,
-    subject: int,
-    style: int | None,
+    texture: Tensor,
+    hair: Tensor | None,
     planes: PosePlanes,
     views: list[ViewInputs],
     hair_box: NDArray[np.uint8] | None,
     lattice: Lattice,
     rng: np.random.Generator | None,
+    dye: Dye | None = None,
 ) -> tuple[Tensor, Tensor, Floats]:
     """Render equally sized windows of one pose; differentiable. Training and rendering share it.
 
     Args:
         net: the network.
-        subject, style: indices; style None is bald.
+        texture: (1, S, S, C) neural texture of the subject.
+        hair: (3, R, R, C) hair planes, or None for a bald head.
         planes: of the pose.
         views: B windows.
         hair_box: occupancy around this identity, or None.
         lattice: identity → canonical.
         rng: jitters samples while training; None when rendering.
+        dye: changes the hair's colour.
 
     Returns:
         (B, 4, H, W) premultiplied RGBA at output size, (B, 3 + F + 2, h, w) the raw render
@@ -87,14 +114,14 @@ def render_window(
     hair_count = config.hair_samples * (1 if rng is not None else 2)
     h, w = views[0].mesh_depth.shape
     with torch.autocast(device.type, enabled=False):
-        guide = _guide(net, subject, views, device)
+        guide = _guide(net, texture, views, device)
     head_lists, hair_lists, hair_points = [], [], []
     points = []
     for view in views:
         samples, hit = head_samples(view.mesh_depth, view.rays, config.head_samples, rng)
         head_lists.append(samples)
         points.append(_points(view, samples.depth, samples.spacing))
-        if style is not None and hair_box is not None:
+        if hair is not None and hair_box is not None:
             behind = BOX_HALF * 0.01
             stop = np.where(hit, view.mesh_depth.reshape(-1) + behind, np.inf).astype(np.float32)
             strands = hair_samples(hair_box, view.rays, stop, hair_count, rng)
@@ -106,10 +133,12 @@ def render_window(
     depth = np.concatenate([s.depth for s in head_lists])
     spacing = np.concatenate([s.spacing for s in head_lists])
     depths, opticals, values = _slots(depth, spacing, sigma_head, colour_head, device)
-    if hair_lists and style is not None:
+    if hair_lists and hair is not None:
         sigma, colour = net.hair_field(
-            style, torch.from_numpy(np.concatenate(hair_points)).to(device)
+            hair, torch.from_numpy(np.concatenate(hair_points)).to(device)
         )
+        if dye is not None:
+            colour = torch.cat([dye(colour[:, :3]), colour[:, 3:]], 1)
         depth = np.concatenate([s.depth for s in hair_lists])
         spacing = np.concatenate([s.spacing for s in hair_lists])
         hair_depth, hair_optical, hair_value = _slots(depth, spacing, sigma, colour, device)
@@ -159,11 +188,13 @@ def _slots(
     )
 
 
-def _guide(net: HexPlaneNet, subject: int, views: list[ViewInputs], device: torch.device) -> Tensor:
+def _guide(
+    net: HexPlaneNet, texture: Tensor, views: list[ViewInputs], device: torch.device
+) -> Tensor:
     height, width = views[0].coverage.shape
     offsets = [view.index + k * height * width for k, view in enumerate(views)]
     return net.guide(
-        subject,
+        texture,
         torch.from_numpy(np.concatenate([view.uv for view in views])).to(device),
         torch.from_numpy(np.concatenate(offsets)).to(device),
         torch.from_numpy(np.stack([view.normals for view in views])).permute(0, 3, 1, 2).to(device),

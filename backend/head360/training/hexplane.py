@@ -25,6 +25,7 @@ from head360.heads.hexplane import HexPlaneHead
 from head360.heads.inputs import PoseInputs, ViewInputs, Window, pose_inputs, view_inputs
 from head360.heads.package import png_bytes
 from head360.heads.windows import autocast, render_window
+from head360.networks.banks import Blend
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
 from head360.rendering.volume import GRID
 from head360.training import checkpoint, losses
@@ -108,7 +109,7 @@ class Trainer:
             for index, atlas in enumerate(shots.atlases):
                 self.net.set_albedo(index, atlas)
         self.net.to(device)
-        banks = [*self.net.textures.parameters(), *self.net.hair_planes.parameters()]
+        banks = [*self.net.textures.free(), *self.net.hair_planes.free()]
         known = {id(parameter) for parameter in banks}
         networks = [p for p in self.net.parameters() if id(p) not in known]
         self.optimiser = torch.optim.Adam(
@@ -257,9 +258,15 @@ class Trainer:
         truth = torch.from_numpy(np.stack(truths)).to(self.device).permute(0, 3, 1, 2).float() / 255
         hair = torch.from_numpy(np.stack(hairs)).to(self.device)[:, None].float() / 255
         with autocast(self.device):
-            planes = self.net.head_planes(subject, pose.uv, pose.index, pose.depths)
+            blend = Blend.of(subject)
+            texture = self.net.textures(blend)
+            hair_planes = None if style is None else self.net.hair_planes(Blend.of(style))
+            planes = self.net.head_planes(
+                texture, pose.uv, pose.index, pose.depths, blend,
+                torch.from_numpy(shots.blendshapes[group]).to(self.device),
+            )  # fmt: skip
             out, raw, _ = render_window(
-                self.net, subject, style, planes, views, box, lattice, self.rng
+                self.net, texture, hair_planes, planes, views, box, lattice, self.rng
             )
         detail = torch.from_numpy(np.stack([view.detail for view in views])).to(self.device)
         weight = 1.0 + settings.detail_gain * detail[:, None].float()
@@ -268,10 +275,9 @@ class Trainer:
         gains = losses.Gains(
             settings.raw_loss, settings.alpha_loss, settings.hair_loss, settings.smooth_loss
         )
-        planes_of_hair = None if style is None else self.net.hair_planes[style]
         terms = losses.photometric(out.float(), raw.float(), truth, hair, weight, ground, gains)
-        if planes_of_hair is not None:
-            terms["smooth"] = gains.smooth * losses.roughness(planes_of_hair)
+        if hair_planes is not None:
+            terms["smooth"] = gains.smooth * losses.roughness(hair_planes)
         total = sum(terms.values())
         assert isinstance(total, Tensor)
         if not torch.isfinite(total):
