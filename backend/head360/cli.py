@@ -25,6 +25,7 @@ GROUPS = (
     "train",
     "evaluate",
     "render",
+    "looks",
     "extract",
 )
 

@@ -25,9 +25,11 @@ from head360.heads import package
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
 from head360.heads.codes import Weights, draw, hair_weights, texture_weights
 from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
+from head360.heads.refining import from_arrays, refine_picture, to_arrays
 from head360.heads.windows import LUMINANCE, Dye, autocast, enclosure, render_window, warp_occupancy
 from head360.networks.banks import Blend, CodedPlanes, PlaneBank
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet, PosePlanes
+from head360.networks.refine import RefineNet
 from head360.rendering.cameras import Camera, from_normalised, orbit
 from head360.rendering.volume import GRID
 
@@ -101,6 +103,7 @@ class HexPlaneHead(Head):
         self._identities: dict[bytes, tuple[IdentityMesh, Lattice]] = {}
         self._hair_boxes: dict[tuple[bytes, tuple[str, ...]], NDArray[np.uint8]] = {}
         self._look: tuple[Any, Look] | None = None
+        self.refine: RefineNet | None = None
 
     # -- who ---------------------------------------------------------------------------------
 
@@ -126,7 +129,14 @@ class HexPlaneHead(Head):
         if style is not None and style not in self._styles:
             known = ", ".join(self._styles)
             raise BadInput(f"{self.name} has no hair style {style!r}: choose one of {known}.")
-        return Codes(subject, np.asarray(entry["shape"], dtype=np.float32), style)
+        # A colour belongs to the hair that it was chosen for.
+        colour: tuple[float, float, float] | None = None
+        if style is not None and style == entry["style"] and "hair_colour" in entry:
+            red, green, blue = entry["hair_colour"]
+            colour = float(red), float(green), float(blue)
+        return Codes(
+            subject, np.asarray(entry["shape"], dtype=np.float32), style, hair_colour=colour
+        )
 
     def identity(self, shape: Floats) -> tuple[IdentityMesh, Lattice]:
         """The posed-mesh source and the hair warp of identity coefficients ``shape``; cached."""
@@ -226,6 +236,14 @@ class HexPlaneHead(Head):
         chosen = [self._styles.index(name) for name, _ in self._fused_hair(codes)]
         return np.asarray(self._occupancy[chosen].max(0))
 
+    def adopt(self, codes: Codes) -> None:
+        """Make style and hair colour of ``codes`` the subject's own; :meth:`save` keeps them."""
+        entry = self._subjects[codes.subject]
+        entry["style"] = codes.style
+        entry.pop("hair_colour", None)
+        if codes.hair_colour is not None:
+            entry["hair_colour"] = [round(float(channel), 4) for channel in codes.hair_colour]
+
     def random_codes(self, seed: int) -> Codes:
         """See base."""
         generated = isinstance(self.net.textures, CodedPlanes)
@@ -244,6 +262,13 @@ class HexPlaneHead(Head):
 
     def render(self, pose: Pose, camera: Camera, width: int, height: int) -> Frame:
         """See base."""
+        frame = self.draft(pose, camera, width, height)
+        if self.refine is None:
+            return frame
+        return Frame(refine_picture(self.refine, frame.rgba, self.device), frame.depth)
+
+    def draft(self, pose: Pose, camera: Camera, width: int, height: int) -> Frame:
+        """Like :meth:`render`, before the refine net."""
         if not 8 <= min(width, height) <= max(width, height) <= 4096:
             raise BadInput(f"Cannot render {width} × {height} pixels: use 8 to 4096 per side.")
         fades = [(self._render(one, camera, width, height), w) for one, w in self._fades(pose)]
@@ -374,12 +399,17 @@ class HexPlaneHead(Head):
         for name, value in self.net.state_dict().items():
             if not name.startswith(_ENTRIES):
                 arrays[f"net.{name}"] = value.detach().cpu().numpy().astype(np.float16)
+        manifest = dict(self.manifest)
+        manifest.pop("refine", None)
+        if self.refine is not None:
+            manifest["refine"], refining = to_arrays(self.refine)
+            arrays |= refining
         subjects = {
             name: {**entry, "shape": [round(float(v), 6) for v in entry["shape"]]}
             for name, entry in self._subjects.items()
         }
         manifest = {
-            **self.manifest,
+            **manifest,
             "name": self.name,
             "kind": KIND,
             "config": dataclasses.asdict(self.net.config),
@@ -422,6 +452,9 @@ class HexPlaneHead(Head):
                     raise ValueError("a subject's shape has the wrong length")
                 if entry["style"] is not None and entry["style"] not in styles:
                     raise ValueError("a subject's hair style is missing")
+                colour = entry.get("hair_colour", (0.0, 0.0, 0.0))
+                if len(colour) != 3 or not all(0.0 <= float(c) <= 1.0 for c in colour):
+                    raise ValueError("a subject's hair colour is no colour")
             net = HexPlaneNet(config, len(subjects), len(styles))
             state: dict[str, Tensor] = {}
             for kind, bank, count in (
@@ -435,6 +468,9 @@ class HexPlaneHead(Head):
                 if name.startswith("net."):
                     state[name[4:]] = torch.from_numpy(value.astype(np.float32))
             net.load_state_dict(state)
+            refine = None
+            if "refine" in manifest:
+                refine = from_arrays(manifest["refine"], arrays, device)
             packed = zlib.decompress(
                 arrays["occupancy"].tobytes(), bufsize=len(styles) * GRID**3 // 8
             )
@@ -448,10 +484,12 @@ class HexPlaneHead(Head):
             for key, value in manifest.items()
             if key not in ("schema", "files", "config", "subjects", "styles", "kind", "name")
         }
-        return HexPlaneHead(
+        head = HexPlaneHead(
             title, model, net, subjects, styles,
             bits.reshape(len(styles), GRID, GRID, GRID), facts, device, geometry,
         )  # fmt: skip
+        head.refine = refine
+        return head
 
 
 def cross_fade(frames: list[tuple[Frame, float]]) -> Frame:
