@@ -105,6 +105,9 @@ class CodedPlanes(nn.Module):
         self.synthesis = StyleSynthesis(
             StyleConfig(size, planes * channels, config.base, config.most, latent=config.w)
         )
+        # What the generator's outputs are multiplied with, per channel.
+        self.gain: Tensor
+        self.register_buffer("gain", torch.ones(channels))
         side = config.residual
         self.entries = nn.ParameterList(
             nn.Parameter(torch.zeros(planes, side, side, channels))
@@ -120,17 +123,24 @@ class CodedPlanes(nn.Module):
             (weight * self.codes[index] for index, weight in blend.weights),
             torch.zeros_like(self.codes[0]),
         )
-        generated: Tensor = self.synthesis(self.mapping(code[None]))
-        generated = generated.view(self.planes, self.channels, self.size, self.size)
+        generated = self.generate(code)
         if len(self.entries):
             own = sum(
                 (weight * self.entries[index] for index, weight in blend.weights),
                 torch.zeros_like(self.entries[0]),
             )
-            generated = generated + F.interpolate(
-                own.permute(0, 3, 1, 2), size=(self.size, self.size), mode="bilinear"
-            )
-        return generated.permute(0, 2, 3, 1).contiguous()
+            if own.shape[1] != self.size:
+                larger = (self.size, self.size)
+                own = F.interpolate(own.permute(0, 3, 1, 2), size=larger, mode="bilinear")
+                own = own.permute(0, 2, 3, 1)
+            generated = generated + own
+        return generated.contiguous()
+
+    def generate(self, code: Tensor) -> Tensor:
+        """(latent,) code → (planes, size, size, channels) without any residual."""
+        made: Tensor = self.synthesis(self.mapping(code[None]))
+        made = made.view(self.planes, self.channels, self.size, self.size)
+        return made.permute(0, 2, 3, 1) * self.gain
 
     def free(self) -> list[nn.Parameter]:
         """Parameters that belong to single entries."""
