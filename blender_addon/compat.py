@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 # From 5.0 a path property must say that it takes paths relative to the file; before, it may not.
 RELATIVE_PATH = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (5, 0, 0) else set()
+# Evaluating another scene writes animated values back into the objects that it shares (measured on
+# 4.2; 5.0 does not).
+SHARED_VALUES_MOVE = bpy.app.version < (5, 0, 0)
 SLOTTED_ACTIONS = bpy.app.version >= (4, 4, 0)
 _INTERPOLATION_LINEAR = 1  # the enum's number: foreach_set takes numbers only
 
@@ -69,3 +72,11 @@ def use_nodes(owner: Any) -> None:
     """Give a material or world its node tree; from 5.0 it always has one and the switch is gone."""
     if bpy.app.version < (5, 0, 0):
         owner.use_nodes = True
+
+
+def still_png(settings: Any) -> None:
+    """Make image settings write 8-bit RGBA PNG in the scene's own colours."""
+    if hasattr(settings, "media_type"):  # from 5.0: it limits which formats may be chosen
+        settings.media_type = "IMAGE"
+    settings.file_format, settings.color_mode, settings.color_depth = "PNG", "RGBA", "8"
+    settings.color_management = "FOLLOW_SCENE"

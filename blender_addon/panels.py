@@ -7,6 +7,8 @@ import bpy
 from head360.arkit import NAMES
 
 from . import properties, rig
+from .capture.cast import chosen_head
+from .operators.capture import HEAD360_OT_capture_training_set, estimate
 from .scene import render_size
 from .session import State, session
 
@@ -39,6 +41,14 @@ class HEAD360_UL_models(bpy.types.UIList):
         row.label(text=item.kind)
 
 
+def _draw_flow(layout, flow, title):
+    row = layout.row(align=True)
+    phase = f"{title}: {flow.phase}" if title and flow.phase else title or flow.phase
+    known = f" {flow.fraction:.0%}" if flow.fraction else ""
+    row.progress(factor=flow.fraction, text=phase + known)
+    row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
+
+
 class _Sidebar:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
@@ -57,11 +67,7 @@ class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
         if session.device:
             layout.label(text=session.device, icon="MEMORY")
         for flow in session.flows:
-            row = layout.row(align=True)
-            phase = f"{flow.title}: {flow.phase}" if flow.phase else flow.title
-            known = f" {flow.fraction:.0%}" if flow.fraction else ""
-            row.progress(factor=flow.fraction, text=phase + known)
-            row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
+            _draw_flow(layout, flow, flow.title)
         if session.message:
             box = layout.box().column(align=True)
             box.alert = True
@@ -170,12 +176,126 @@ class HEAD360_PT_mesh(_Sidebar, bpy.types.Panel):
         layout.operator("head360.export_mesh", icon="EXPORT")
 
 
+class HEAD360_UL_hair(bpy.types.UIList):
+    """Pieces of hair, each with a tick."""
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active, _property, _index):
+        row = layout.row(align=True)
+        row.prop(item, "use", text="")
+        kind = "PARTICLES" if item.system else "OUTLINER_OB_CURVES"
+        row.label(text=f"{item.name}: {item.system}" if item.system else item.name, icon=kind)
+
+
+class HEAD360_UL_rig(bpy.types.UIList):
+    """Blendshapes and what the rig has for them; fine ones are hidden unless asked for."""
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active, _property, _index):
+        row = layout.row(align=True)
+        if not item.source:
+            row.label(text=item.name, icon="CANCEL")
+            row.label(text=item.how)
+        elif item.name == item.source:
+            row.label(text=item.name, icon="CHECKMARK")
+        else:
+            row.prop(item, "use", text="")
+            row.label(text=f"{item.source} + {item.other}" if item.other else item.source)
+            row.prop(item, "target", text="", icon="FORWARD")
+
+    def filter_items(self, _context, data, property_name):
+        rows = getattr(data, property_name)
+        shown = self.bitflag_filter_item
+        fine = [row.name == row.source for row in rows]
+        return [shown if data.show_all or not ok else 0 for ok in fine], []
+
+
+def _draw_settings(column, settings):
+    column.use_property_split = True
+    multi = settings.layout == "SYNHEAD"
+    column.prop(settings, "layout")
+    column.prop(settings, "source")
+    if settings.source == "SOME":
+        column.prop(settings, "count")
+    if settings.source == "TAKE":
+        column.prop(settings, "take")
+    if settings.source in ("FRAMES", "TAKE"):
+        column.prop(settings, "step")
+    else:
+        column.prop(settings, "skip_missing")
+    if multi:
+        column.prop(settings, "views")
+    column.prop(settings, "size")
+    if multi:
+        column.prop(settings, "bald")
+        column.prop(settings, "mask")
+    column.prop(settings, "keep_view")
+    column.prop(settings, "output")
+    column.prop(settings, "consent")
+    column.prop(settings, "licence")
+
+
+class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
+    bl_label = "Training Set"
+    bl_order = 5
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        settings = context.scene.head360_capture
+        column = layout.column()
+        column.use_property_split = True
+        column.prop(settings, "head")
+        head = chosen_head(context)
+        if head is not None and settings.head is None:
+            column.label(text=head.name, icon="OUTLINER_OB_MESH")
+        column.prop(settings, "frame_object")
+        layout.operator("head360.show_head_frame", icon="EMPTY_ARROWS")
+        row = layout.row()
+        row.template_list(
+            "HEAD360_UL_hair", "", settings, "hair", settings, "hair_index", rows=2, maxrows=4
+        )
+        row.operator("head360.find_hair", text="", icon="FILE_REFRESH")
+        _draw_settings(layout.column(), settings)
+        for index, line in enumerate(_wrapped(estimate(context))):
+            layout.label(text=line, icon="TIME" if index == 0 else "BLANK1")
+        layout.operator("head360.capture_training_set", icon="RENDER_STILL")
+        for flow in session.flows:
+            if flow.title == HEAD360_OT_capture_training_set.bl_label:
+                _draw_flow(layout, flow, "")
+
+
+class HEAD360_PT_rig(_Sidebar, bpy.types.Panel):
+    bl_label = "Rig"
+    bl_parent_id = "HEAD360_PT_training_set"
+
+    def draw(self, context):
+        layout = self.layout
+        rig_state = context.window_manager.head360_rig
+        layout.operator("head360.check_rig", icon="VIEWZOOM")
+        if not rig_state.head:
+            return
+        for line in _wrapped(f"{rig_state.head}: {rig_state.summary}"):
+            layout.label(text=line)
+        layout.template_list(
+            "HEAD360_UL_rig", "", rig_state, "rows", rig_state, "index", rows=4, maxrows=12
+        )
+        layout.prop(rig_state, "show_all")
+        box = layout.box().column(align=True) if rig_state.warnings else None
+        for warning in rig_state.warnings:
+            for index, line in enumerate(_wrapped(warning.name)):
+                box.label(text=line, icon="ERROR" if index == 0 else "BLANK1")
+        layout.operator("head360.fix_names", icon="SORTALPHA")
+
+
 CLASSES = (
     HEAD360_UL_models,
+    HEAD360_UL_hair,
+    HEAD360_UL_rig,
     HEAD360_PT_backend,
     HEAD360_PT_head,
     HEAD360_PT_animation,
     *(_region_panel(*region) for region in rig.REGIONS),
     HEAD360_PT_render,
     HEAD360_PT_mesh,
+    HEAD360_PT_training_set,
+    HEAD360_PT_rig,
 )

@@ -7,6 +7,7 @@ from bpy.props import (
     BoolProperty,
     CollectionProperty,
     EnumProperty,
+    FloatProperty,
     IntProperty,
     PointerProperty,
     StringProperty,
@@ -82,6 +83,128 @@ class HEAD360_PG_scene(bpy.types.PropertyGroup):
     )
 
 
+def _is_candidate(_self, item):
+    return item.type == "MESH" and item.data.shape_keys is not None
+
+
+class HEAD360_PG_hair(bpy.types.PropertyGroup):
+    """One piece of hair of the head that is photographed; ``name`` is the object's."""
+
+    system: StringProperty(name="System", description="Particle system; empty for a whole object")
+    use: BoolProperty(
+        name="Hair", description="The bald pictures go without it, and the masks tell it apart"
+    )
+
+
+class HEAD360_PG_capture(bpy.types.PropertyGroup):
+    """What a training set of the artist's own head is made of; saved with the scene."""
+
+    head: PointerProperty(
+        name="Head",
+        description="Mesh with ARKit shape keys; the active object when empty",
+        type=bpy.types.Object,
+        poll=_is_candidate,
+    )
+    frame_object: PointerProperty(
+        name="Frame Object",
+        description="Object that shows where the head is: origin between the ears, -Y out of the "
+        "face, +Z up; found from the shape keys when empty",
+        type=bpy.types.Object,
+    )
+    hair: CollectionProperty(type=HEAD360_PG_hair)
+    hair_index: IntProperty(name="Hair", description="Selected piece of hair")
+    hair_of: StringProperty(name="Hair Of", description="Head that the list was made for")
+    layout: EnumProperty(
+        name="Layout",
+        description="How the files are arranged",
+        items=(
+            ("SYNHEAD", "Multi-View", "Every pose from the cameras of the rig of 72"),
+            ("MONOCULAR", "Monocular", "One moving camera films a performance"),
+        ),
+    )
+    source: EnumProperty(
+        name="Poses",
+        description="What the head does",
+        items=(
+            ("ALL", "All 52 Expressions", "The neutral and each of the 52 shapes at full weight"),
+            ("SOME", "Some Expressions", "The neutral and the most telling shapes"),
+            ("FRAMES", "Frame Range", "The scene's animation, frame by frame"),
+            ("TAKE", "Live Link Take", "A recorded performance (.csv)"),
+        ),
+        default="SOME",
+    )
+    count: IntProperty(
+        name="Expressions", description="Shapes besides the neutral", default=8, min=0, max=52
+    )
+    step: IntProperty(
+        name="Every", description="Take every so many frames", default=1, min=1, max=1000
+    )
+    take: StringProperty(
+        name="Take",
+        description="Live Link Face recording to perform",
+        subtype="FILE_PATH",
+        options=compat.RELATIVE_PATH,
+    )
+    views: IntProperty(
+        name="Views", description="Cameras of the rig around the head", default=24, min=1, max=72
+    )
+    size: IntProperty(
+        name="Size", description="Pixels along each side", default=512, min=16, max=4096
+    )
+    bald: BoolProperty(
+        name="Bald Twins", description="Take every picture without hair as well", default=True
+    )
+    mask: BoolProperty(
+        name="Masks", description="Tell head and hair apart in every picture", default=True
+    )
+    keep_view: BoolProperty(
+        name="Keep View Transform",
+        description="Use the scene's view transform, look and exposure instead of plain sRGB",
+    )
+    skip_missing: BoolProperty(
+        name="Skip Missing", description="Leave out expressions that the rig has no shape for"
+    )
+    output: StringProperty(
+        name="Output",
+        description="Folder of the training set",
+        default="//training_set/",
+        subtype="DIR_PATH",
+        options=compat.RELATIVE_PATH,
+    )
+    consent: StringProperty(
+        name="Likeness", description="Whose likeness it is and who agreed, for the manifest"
+    )
+    licence: StringProperty(
+        name="Licence", description="What the pictures may be used for, for the manifest"
+    )
+    seconds: FloatProperty(
+        name="Seconds", description="What a render took the last time", options={"SKIP_SAVE"}
+    )
+
+
+class HEAD360_PG_rig_row(bpy.types.PropertyGroup):
+    """One line of the rig's report; ``name`` is the blendshape it is about."""
+
+    source: StringProperty(name="Key", description="Shape key of the rig")
+    other: StringProperty(name="Other Half", description="Right half of a split shape")
+    how: StringProperty(name="State", description="How the shape was found")
+    target: StringProperty(
+        name="New Name", description="Name that the shape key gets; empty leaves it as it is"
+    )
+    use: BoolProperty(name="Fix", description="Do this when Fix Names is pressed")
+
+
+class HEAD360_PG_rig(bpy.types.PropertyGroup):
+    """What Check Rig found; lives in the window manager and is forgotten with it."""
+
+    head: StringProperty(name="Head", description="Object that was checked")
+    rows: CollectionProperty(type=HEAD360_PG_rig_row)
+    index: IntProperty(name="Row", description="Selected line")
+    summary: StringProperty(name="Summary", description="The report in one line")
+    warnings: CollectionProperty(type=HEAD360_PG_name)
+    show_all: BoolProperty(name="Show All", description="List shapes that are fine as well")
+
+
 class HEAD360_PG_object(bpy.types.PropertyGroup):
     """Who a head object is; enough to create it again on any backend."""
 
@@ -119,23 +242,29 @@ CLASSES = (
     HEAD360_PG_model,
     HEAD360_PG_session,
     HEAD360_PG_scene,
+    HEAD360_PG_hair,
+    HEAD360_PG_capture,
+    HEAD360_PG_rig_row,
+    HEAD360_PG_rig,
     HEAD360_PG_object,
 )
 _POINTERS = (
-    (bpy.types.WindowManager, HEAD360_PG_session),
-    (bpy.types.Scene, HEAD360_PG_scene),
-    (bpy.types.Object, HEAD360_PG_object),
+    (bpy.types.WindowManager, "head360", HEAD360_PG_session),
+    (bpy.types.WindowManager, "head360_rig", HEAD360_PG_rig),
+    (bpy.types.Scene, "head360", HEAD360_PG_scene),
+    (bpy.types.Scene, "head360_capture", HEAD360_PG_capture),
+    (bpy.types.Object, "head360", HEAD360_PG_object),
 )
 
 
 def attach() -> None:
-    """Hang one pointer on each kind of data-block."""
-    for owner, group in _POINTERS:
-        owner.head360 = PointerProperty(type=group)
+    """Hang our pointers on the kinds of data-blocks."""
+    for owner, name, group in _POINTERS:
+        setattr(owner, name, PointerProperty(type=group))
 
 
 def detach() -> None:
     """Take them off again, also when only some are there."""
-    for owner, _group in _POINTERS:
-        if hasattr(owner, "head360"):
-            del owner.head360
+    for owner, name, _group in _POINTERS:
+        if hasattr(owner, name):
+            delattr(owner, name)

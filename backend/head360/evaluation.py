@@ -21,6 +21,7 @@ from head360.errors import BadInput
 from head360.files import write_bytes
 from head360.heads.base import Head
 from head360.heads.package import png_bytes
+from head360.synthesis.looks import FIRST_LOOK, LATEST_LOOK
 from head360.training.metrics import on_white, psnr
 from head360.training.shots import Shots
 
@@ -53,6 +54,22 @@ def band_of(position: NDArray) -> str:
     """View band of a camera position in head space."""
     yaw = abs(np.degrees(np.arctan2(position[0], position[2])))
     return "front" if yaw < FRONT_DEG else "back" if yaw > BACK_DEG else "side"
+
+
+def look_of(head: Head) -> int:
+    """Version of the studio's look that a head was trained on; heads that say nothing: the first.
+
+    Raises:
+        BadInput: this studio has no such look.
+    """
+    facts = getattr(head, "manifest", {}).get("training", {})  # only loaded packages have one
+    look = facts.get("look", FIRST_LOOK.version)
+    if look not in (FIRST_LOOK.version, LATEST_LOOK.version):
+        raise BadInput(
+            f"{head.name} was trained on look {look}, which this studio does not draw: evaluate it "
+            "with --data, or update Head360."
+        )
+    return int(look)
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import animation, backend, export, head, sequence
+from . import animation, backend, capture, check_rig, export, head, sequence
 
 CLASSES = (
     *backend.CLASSES,
@@ -10,4 +10,6 @@ CLASSES = (
     *animation.CLASSES,
     *sequence.CLASSES,
     *export.CLASSES,
+    *capture.CLASSES,
+    *check_rig.CLASSES,
 )

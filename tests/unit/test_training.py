@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from head360.arkit import INDEX
 from head360.commands.train import is_spec
 from head360.errors import BadInput, Checkpointed
-from head360.evaluation import band_of, compare, evaluate, summarise
+from head360.evaluation import band_of, compare, evaluate, look_of, summarise
 from head360.geometry.assets import find_assets
 from head360.networks.hexplane import HexPlaneConfig
 from head360.rendering.cameras import orbit
@@ -26,7 +28,7 @@ CONFIG = HexPlaneConfig(
     texture_size=64, texture_channels=4, plane_size=48, hair_size=24, hair_channels=4,
     decoder_width=16, features=4, superres_width=8, head_samples=4, hair_samples=4, raw_size=32,
 )  # fmt: skip
-SPEC = SynthSpec(subjects=1, styles=1, groups=4, views=2, size=64, samples=2, bald=0.3)
+SPEC = SynthSpec(subjects=1, styles=1, groups=4, views=2, size=64, samples=2, bald=0.3, look=1)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,9 @@ def test_spec_is_parsed_and_nonsense_is_named() -> None:
         subjects=3, groups=10, bald=0.5
     )
     assert SynthSpec.parse("synth") == SynthSpec()
+    assert SynthSpec.parse("synth:look=1,live=1") == SynthSpec(look=1, live=1)
+    with pytest.raises(BadInput, match="look"):
+        SynthSpec.parse("synth:look=3")
     with pytest.raises(BadInput, match="subjects"):
         SynthSpec.parse("synth:people=3")
     with pytest.raises(BadInput, match="number"):
@@ -146,6 +151,16 @@ def test_psnr_against_the_definition() -> None:
     from skimage.metrics import peak_signal_noise_ratio
 
     assert psnr(a, b) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1.0), abs=1e-4)
+
+
+def test_a_head_is_judged_by_the_look_it_was_trained_on() -> None:
+    def trained_on(**facts: object) -> Any:
+        return SimpleNamespace(name="toy", manifest={"training": facts})
+
+    assert look_of(trained_on()) == 1, "the first heads say nothing"
+    assert look_of(trained_on(look=2)) == 2
+    with pytest.raises(BadInput, match="look 9"):
+        look_of(trained_on(look=9))
 
 
 def test_view_bands() -> None:

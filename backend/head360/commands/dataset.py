@@ -8,6 +8,8 @@ from typing import Any
 
 from head360.commands import add_json, emit_json, say
 
+_TOLD = 40  # problems that people read; --json has them all
+
 
 def register(subparsers: Any) -> None:
     """Add ``dataset`` to the command line."""
@@ -16,8 +18,9 @@ def register(subparsers: Any) -> None:
     check = actions.add_parser(
         "check",
         help="compare a data set with its manifest",
-        description="Reads every file of a SYNHEAD data set and says what is missing, stray, cut "
-        "or changed. Exit code 0 when sound, 2 otherwise.",
+        description="Reads every file of a data set, SYNHEAD or monocular, and says what is "
+        "missing, renamed, exchanged, cut, changed or does not belong there. Exit code 0 when "
+        "sound, 2 otherwise. --json prints folder, sound and problems.",
     )
     check.add_argument("folder", type=Path, metavar="DIR")
     add_json(check)
@@ -26,15 +29,17 @@ def register(subparsers: Any) -> None:
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Check and report every complaint; returns the exit code."""
-    from head360.datasets.synhead_check import check
+    from head360.commands.progress import Progress
+    from head360.datasets.check import check
 
-    complaints = check(arguments.folder)
+    with Progress("files") as bar:
+        problems = check(arguments.folder, bar.update)
     if arguments.json:
-        emit_json(
-            {"folder": str(arguments.folder), "sound": not complaints, "problems": complaints}
-        )
-    for complaint in complaints:
-        say(complaint)
-    if not complaints and not arguments.json:
+        emit_json({"folder": str(arguments.folder), "sound": not problems, "problems": problems})
+    for problem in problems[:_TOLD]:
+        say(problem)
+    if len(problems) > _TOLD:
+        say(f"… and {len(problems) - _TOLD} more: --json lists them all.")
+    if not problems and not arguments.json:
         say(f"{arguments.folder} is sound.")
-    return 2 if complaints else 0
+    return 2 if problems else 0

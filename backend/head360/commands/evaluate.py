@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from head360 import heads
     from head360.commands.local import ProgressLine
     from head360.errors import BadInput
-    from head360.evaluation import evaluate
+    from head360.evaluation import evaluate, look_of
     from head360.files import writable_folder
     from head360.server.heads_table import resolve
     from head360.server.worker import choose_device
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         spec = SynthSpec(
             subjects=len(head.subjects), styles=len(head.styles), groups=arguments.images, views=1,
-            size=arguments.size, seed=arguments.seed, held_out=True,
+            size=arguments.size, seed=arguments.seed, look=look_of(head), held_out=True,
         )  # fmt: skip
         say(f"photographing {arguments.images} held-out views")
         shapes = {name: head.codes(name).shape for name in head.subjects}

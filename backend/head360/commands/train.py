@@ -28,7 +28,8 @@ def register(subparsers: Any) -> None:
         "--data",
         required=True,
         help="a SYNHEAD folder (head360 synth), or synth:subjects=8,styles=8,groups=2400,… to "
-        "draw the pictures from the studio; they are kept in the run folder",
+        "draw the pictures from the studio; they are kept in the run folder. live=1 draws them "
+        "while training instead, look=1 as the first heads saw them",
     )
     hexplane.add_argument("--preset", default="tiny", help="tiny or small (default: tiny)")
     hexplane.add_argument("--out", required=True, type=Path, help="run folder")
@@ -51,8 +52,10 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
     from head360.files import writable_folder
     from head360.networks.hexplane import PRESETS
     from head360.server.worker import choose_device
+    from head360.synthesis.looks import LATEST_LOOK
     from head360.training import checkpoint
     from head360.training.hexplane import Trainer, TrainSettings, settings_facts
+    from head360.training.live import LiveStream, hull_spec
     from head360.training.shots import SynthSpec, load_folder
 
     # All that can be wrong is looked at before the studio takes pictures for an hour.
@@ -82,25 +85,28 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
             f"There is no folder {arguments.data}: give one that head360 synth wrote, or synth:…."
         )
     out = writable_folder(arguments.out)
-    held_out = None
+    recipe = {"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed}
+    held_out = stream = None
     if spec is not None:
-        shots = photograph(spec, out / "pictures", arguments.workers)
+        recipe["look"] = spec.look
+        kept_spec = hull_spec(spec, spec.styles) if spec.live else spec
+        shots = photograph(kept_spec, out / "pictures", arguments.workers)
         held_out = photograph(held_out_spec(spec, 32), out / "pictures_held_out", arguments.workers)
+        if spec.live:
+            stream = LiveStream(spec, arguments.workers)
     else:
+        recipe["look"] = LATEST_LOOK.version
         shots = load_folder(Path(arguments.data))
-    trainer = Trainer(
-        shots,
-        config,
-        settings,
-        out,
-        device,
-        held_out,
-        name=arguments.name,
-        recipe={"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed},
-    )
-    if arguments.resume:
-        trainer.resume()
-    trainer.run()
+    try:
+        trainer = Trainer(
+            shots, config, settings, out, device, held_out, arguments.name, recipe, stream
+        )
+        if arguments.resume:
+            trainer.resume()
+        trainer.run()
+    finally:
+        if stream is not None:
+            stream.close()
     result: dict[str, Any] = {
         "out": str(out),
         "model": str(out / "head"),
@@ -139,4 +145,6 @@ def photograph(spec: SynthSpec, folder: Path, workers: int) -> Shots:
 
 def held_out_spec(spec: SynthSpec, groups: int) -> SynthSpec:
     """The held-out twin of a training set: same people, other moments and other cameras."""
-    return dataclasses.replace(spec, groups=groups, views=1, seed=spec.seed + 7919, held_out=True)
+    return dataclasses.replace(
+        spec, groups=groups, views=1, seed=spec.seed + 7919, held_out=True, live=0
+    )

@@ -1,4 +1,4 @@
-"""The SYNHEAD layout: what lies where, the manifest, and the reader.
+"""The SYNHEAD layout: what lies where, and the manifest. The reader is ``synhead_read``.
 
 ``images/`` is exactly what the release's loader expects: it walks every picture below, sorts the
 paths and derives subject and mesh from the position alone (3744 = 52 × 72 a subject). Therefore
@@ -11,97 +11,106 @@ whatever that loader does not know lies outside::
     mesh_lms/meshes/<subject>_<expression>.obj         posed head, metres, head space
     mesh_lms/lms/<subject>_<expression>.txt            12 outer-lip landmarks, same frame
     neutral/images/<subject>/NNNN.png                  the neutral pose; so too neutral/meshes, lms
+    held_out/images/<subject>/<expression>/NNNN.png    views 72 and up: cameras outside the rig
     bald/<subject>/<expression>/NNNN.png               RGBA, the same picture without hair
     masks/<subject>/<expression>/NNNN.png              RGB: R visible head, G visible hair, B zero
+    passes/albedo/<subject>/<expression>/NNNN.png      RGBA, unlit
+    passes/depth/…/NNNN.png                            16-bit grey: metres × 20000, 0 is nothing
+    passes/normals/…/NNNN.png                          RGB: (n + 1) / 2 in head space, black outside
+    passes/labels/…/NNNN.png                           palette: classes of ``datasets.labels``
+    lights/<light>/images/…, lights/<light>/bald/…     the picture and its twin in another light
     truth/<subject>/<expression>.json                  landmarks and hashes of one pose
     manifest.json                                      everything, in words a program can trust
 
-``NNNN`` is the view's index in the rig of 72: 24·pitch + yaw, 0030 is frontal. The folder is called
-``split_512`` for the loader's sake whatever the size of the pictures. All PNG are 8 bit, sRGB,
-straight alpha; mask values are coverage × 255 and R + G is the alpha of the picture. The release's
-loader needs the full grid of 52 expressions and 72 views; this reader takes any.
+``NNNN`` is the view: 24·pitch + yaw in the rig of 72, 0030 is frontal; from 72 on the held-out
+cameras of the manifest. The folder is called ``split_512`` for the loader's sake whatever the size
+of the pictures. All PNG are sRGB with straight alpha; mask values are coverage × 255 and R + G is
+the alpha of the picture. Which kinds of files a data set has, its manifest declares. The release's
+loader needs the full grid of 52 expressions and 72 views; this project's reader takes any.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from head360.arkit import COUNT, NAMES
+from head360.arkit import COUNT, INDEX, NAMES
+from head360.datasets import png
+from head360.datasets.records import (
+    DENSE,
+    LANDMARKS,
+    MANIFEST,
+    Head,
+    Notice,
+    StyleRecord,
+    SubjectRecord,
+    decode,
+    inside,
+    safe_name,
+)
 from head360.errors import BadInput
-from head360.rendering.cameras import Camera
 
-SCHEMA = 1
-MANIFEST = "manifest.json"
+__all__ = [
+    "DENSE", "EXPRESSIONS", "KIND", "LANDMARKS", "MANIFEST", "NEUTRAL", "POSES", "SCHEMA",
+    "LightRecord", "Manifest", "Notice", "PoseRecord", "ShotRecord", "StyleRecord",
+    "SubjectRecord", "Taken", "Truth", "ViewRecord",
+]  # fmt: skip
+
+SCHEMA = 2
+KIND = "synhead"
 POSES, EXPRESSIONS = "images/dataset_pose.json", "images/total_dataset_exp.json"
 NEUTRAL = "neutral"
 RELEASE_ORDER: tuple[str, ...] = tuple(sorted(NAMES))
-LANDMARKS = 68
+RIG = 72  # views from here on are held out
 OUTER_LIP = slice(48, 60)  # of the 68 Multi-PIE landmarks
+DEPTH_SCALE = 20000  # units of the depth picture per metre
+BASE: tuple[str, ...] = ("image", "bald", "mask")
+PASSES: tuple[str, ...] = ("albedo", "depth", "normals", "labels")
+Landmarks = Literal["none", "68", "68+468"]
 
-Pixels = NDArray[np.uint8]
-T = TypeVar("T")
-
-
-class Notice(msgspec.Struct, forbid_unknown_fields=True):
-    """Licence of material that went into the pictures."""
-
-    what: str
-    licence: str
-    holder: str
+_FORMS = {
+    "mask": png.RGB8, "depth": png.GREY16, "normals": png.RGB8, "labels": png.PALETTE8,
+}  # fmt: skip
 
 
-class SubjectRecord(msgspec.Struct):
-    """One subject: ``shape`` are its identity coefficients, the rest names of its looks."""
+class LightRecord(msgspec.Struct):
+    """A light set-up; ``default`` is that of "image" and "bald"."""
 
     name: str
-    seed: int
-    shape: list[float]
-    skin: str
-    iris: str
-    iris_gain: float
-    brow: str
-    brow_colour: tuple[int, int, int]
-    style: str
-
-
-class StyleRecord(msgspec.Struct):
-    """One hair style that occurs in the data set."""
-
-    name: str
-    label: str
+    default: bool = False
 
 
 class ViewRecord(msgspec.Struct):
-    """One camera: index in the rig of 72 and 25 floats (16 ``cam2world``, 9 ``intrinsics``)."""
+    """One camera: index and 25 floats (16 ``cam2world``, 9 ``intrinsics``)."""
 
     index: int
     camera: list[float]
+    held_out: bool = False
 
 
 class ShotRecord(msgspec.Struct):
-    """The three pictures of one view: paths from the data set's root, SHA-256 of their bytes."""
+    """The files of one view by kind: paths from the data set's root, SHA-256 of their bytes."""
 
     view: int
-    image: str
-    bald: str
-    mask: str
-    sha256: tuple[str, str, str]
+    files: dict[str, str]
+    sha256: dict[str, str]
 
 
 class PoseRecord(msgspec.Struct):
-    """One subject with one expression. ``weights`` in the order of ``arkit.NAMES``.
+    """One sitter with one expression.
 
-    ``key`` is a digest of everything the pictures depend on; a writer that comes to the same key
-    keeps them.
+    Attributes:
+        subject, style, expression: names.
+        weights: 52, in the order of ``arkit.NAMES``.
+        key: a digest of everything the pictures depend on; a writer that comes to the same key
+            keeps them.
+        files: "mesh" (OBJ), "lms" (lip landmarks; absent without landmarks) and "truth".
+        sha256: of the same; that of "truth" only in the manifest, not in the truth file itself.
+        shots: every view.
     """
 
     subject: str
@@ -109,28 +118,66 @@ class PoseRecord(msgspec.Struct):
     expression: str
     weights: list[float]
     key: str
-    mesh: str
-    lms: str
-    truth: str
-    shots: list[ShotRecord]
+    files: dict[str, str]
+    sha256: dict[str, str] = {}
+    shots: list[ShotRecord] = []
+
+
+class Taken(msgspec.Struct):
+    """A shot that is on disk, with what is not a picture.
+
+    Attributes:
+        record: its files.
+        landmarks: (68, 2) pixels; empty where the data set has none.
+        dense: (468, 2) pixels; may be empty.
+        visible: a "1" or "0" for each of both; may be empty.
+    """
+
+    record: ShotRecord
+    landmarks: list[tuple[float, float]] = []
+    dense: list[tuple[float, float]] = []
+    visible: str = ""
 
 
 class Truth(msgspec.Struct):
-    """Content of ``truth/…json``: the pose and (68, 2) landmarks in pixels of each shot."""
+    """Content of ``truth/…json``: the pose, and the points of each of its shots in order."""
 
     pose: PoseRecord
-    landmarks: list[list[tuple[float, float]]]
+    landmarks: list[list[tuple[float, float]]] = []
+    dense: list[list[tuple[float, float]]] = []
+    visible: list[str] = []
 
 
 class Manifest(msgspec.Struct):
-    """Content of ``manifest.json``."""
+    """Content of ``manifest.json``. ``poses`` is the last field: it is written as a stream.
+
+    Attributes:
+        schema, kind: :data:`SCHEMA` and :data:`KIND`.
+        generator, seed: what made the data set; no seed where nothing was drawn by chance.
+        consent: whose likeness it is and who agreed to its use.
+        size: pixels per side.
+        conventions: in words.
+        landmarks: which points every truth file has.
+        kinds: of the files that every shot has, exactly.
+        lights: set-ups, the default first.
+        labels: names of the label values; empty without label pictures.
+        depth_scale: units per metre of the depth pictures.
+        notices: licences.
+        subjects, styles, expressions, views, poses: what there is.
+    """
 
     schema: int
     kind: str
     generator: str
-    seed: int
+    seed: int | None
+    consent: str
     size: int
     conventions: str
+    landmarks: Landmarks
+    kinds: list[str]
+    lights: list[LightRecord]
+    labels: list[str]
+    depth_scale: int
     notices: list[Notice]
     subjects: list[SubjectRecord]
     styles: list[StyleRecord]
@@ -139,231 +186,151 @@ class Manifest(msgspec.Struct):
     poses: list[PoseRecord]
 
 
-def shot_paths(subject: str, expression: str, view: int) -> tuple[str, str, str]:
-    """Paths of image, bald twin and mask from the data set's root."""
-    name = f"{view:04d}.png"
-    folder = (
-        f"neutral/images/{subject}"
-        if expression == NEUTRAL
-        else f"images/split_512/{subject}/{expression}"
-    )
-    place = f"{subject}/{expression}/{name}"
-    return f"{folder}/{name}", f"bald/{place}", f"masks/{place}"
+# --- what lies where ------------------------------------------------------------------------------
 
 
-def mesh_paths(subject: str, expression: str) -> tuple[str, str]:
-    """Paths of the mesh and of the lip landmarks from the data set's root."""
+def light_kinds(light: str, bald: bool = True) -> tuple[str, ...]:
+    """Kinds of files that one more light brings."""
+    return (f"light:{light}", f"light:{light}:bald") if bald else (f"light:{light}",)
+
+
+def form_of(kind: str) -> png.Form:
+    """What a PNG of this kind is."""
+    return _FORMS.get(kind, png.RGBA8)
+
+
+def shot_path(subject: str, expression: str, view: int, kind: str) -> str:
+    """Path of one file of a shot from the data set's root.
+
+    Raises:
+        BadInput: no such kind.
+    """
+    place = f"{subject}/{expression}/{view:04d}.png"
+    if kind == "image":
+        if view >= RIG:
+            return f"held_out/images/{place}"
+        if expression == NEUTRAL:
+            return f"neutral/images/{subject}/{view:04d}.png"
+        return f"images/split_512/{place}"
+    if kind == "bald":
+        return f"bald/{place}"
+    if kind == "mask":
+        return f"masks/{place}"
+    if kind in PASSES:
+        return f"passes/{kind}/{place}"
+    match kind.split(":"):
+        case ["light", name] if safe_name(name):
+            return f"lights/{name}/images/{place}"
+        case ["light", name, "bald"] if safe_name(name):
+            return f"lights/{name}/bald/{place}"
+    raise BadInput(f"There is no kind of picture called {kind!r}: use {', '.join(BASE + PASSES)}.")
+
+
+def pose_files(subject: str, expression: str, landmarks: Landmarks = "68+468") -> dict[str, str]:
+    """Paths of mesh, lip landmarks (if there are landmarks) and truth from the root."""
     root = NEUTRAL if expression == NEUTRAL else "mesh_lms"
     stem = f"{subject}_{expression}"
-    return f"{root}/meshes/{stem}.obj", f"{root}/lms/{stem}.txt"
+    files = {"mesh": f"{root}/meshes/{stem}.obj"}
+    if landmarks != "none":
+        files["lms"] = f"{root}/lms/{stem}.txt"
+    return files | {"truth": f"truth/{subject}/{expression}.json"}
 
 
-def truth_path(subject: str, expression: str) -> str:
-    """Path of a pose's truth file from the data set's root."""
-    return f"truth/{subject}/{expression}.json"
+def label_rows(
+    poses: Iterable[PoseRecord], views: Sequence[ViewRecord]
+) -> Iterator[tuple[str, list[float], list[float]]]:
+    """The rows of both label files, sorted: path from ``images/``, 25 camera floats, 52 weights.
+
+    The weights are in the release's order (sorted names). Neither the neutral nor held-out views
+    are in its grid.
+    """
+    cameras = {view.index: view.camera for view in views}
+    order = [INDEX[name] for name in RELEASE_ORDER]
+    grid = [pose for pose in poses if pose.expression != NEUTRAL and len(pose.weights) == COUNT]
+    for pose in sorted(grid, key=lambda pose: f"{pose.subject}/{pose.expression}/"):
+        weights = [pose.weights[k] for k in order]
+        for shot in sorted(pose.shots, key=lambda shot: shot.view):
+            if shot.view < RIG:
+                path = shot.files["image"].removeprefix("images/")
+                yield path, cameras[shot.view], weights
 
 
-def decode(path: Path, kind: type[T]) -> T:
-    """Read a JSON file of a known kind.
+# --- opening --------------------------------------------------------------------------------------
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a data set, believable in itself.
 
     Raises:
-        BadInput: missing, unreadable, truncated or of another form; the sentence names the file.
+        BadInput: missing, damaged, of another kind or schema, or it contradicts itself.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
+    path = root / MANIFEST
+    if not path.is_file():
         raise BadInput(
-            f"Cannot read {path} ({error.strerror}): choose a complete data set."
-        ) from error
-    except msgspec.MsgspecError as error:
+            f"{root} holds no {MANIFEST}: choose the folder that head360 synth wrote, or run "
+            "it again if it was interrupted."
+        )
+    head = decode(path, Head)
+    if head.kind != KIND or head.schema != SCHEMA:
         raise BadInput(
-            f"{path} is damaged or not of this kind ({error}): make the data set again."
-        ) from error
-
-
-def read_png(path: Path, size: int, channels: int) -> Pixels:
-    """(size, size, channels) uint8.
-
-    Raises:
-        BadInput: missing, truncated, of another size or another number of channels.
-    """
-    try:
-        return decode_png(path.read_bytes(), path, size, channels)
-    except OSError as error:
-        raise BadInput(
-            f"Cannot read {path} ({error.strerror}): make the data set again."
-        ) from error
-
-
-def decode_png(data: bytes, path: Path, size: int, channels: int) -> Pixels:
-    """Like :func:`read_png` for bytes already read; ``path`` is what the sentence names."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            if picture.size != (size, size):
-                raise BadInput(
-                    f"{path} measures {picture.width}×{picture.height}, the manifest says "
-                    f"{size}×{size}: make the data set again."
-                )
-            pixels = np.asarray(picture)
-    # Pillow reports a broken PNG as any of these, and as SyntaxError for a broken chunk.
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadInput(
-            f"{path} is truncated or not a PNG ({error}): delete it and run head360 synth again."
-        ) from error
-    if pixels.ndim != 3 or pixels.shape[2] != channels or pixels.dtype != np.uint8:
-        raise BadInput(f"{path} has not {channels} channels of 8 bits: make the data set again.")
-    return pixels
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One view of one pose, with its truth.
-
-    Attributes:
-        root: of the data set; the paths are relative to it.
-        size: pixels per side.
-        subject, style, expression: names; the expression is ``neutral`` or an ARKit name.
-        weights: (52,) float32 in the order of ``arkit.NAMES``.
-        view: index in the rig of 72.
-        camera: of the picture, head space, metres.
-        image, bald, mask, truth: paths.
-        position: of the shot in its truth file.
-    """
-
-    root: Path
-    size: int
-    subject: str
-    style: str
-    expression: str
-    weights: NDArray[np.float32]
-    view: int
-    camera: Camera
-    image: str
-    bald: str
-    mask: str
-    truth: str
-    position: int
-
-    def load_rgba(self) -> Pixels:
-        """(size, size, 4) uint8 sRGB, straight alpha, with hair."""
-        return read_png(self.root / self.image, self.size, 4)
-
-    def load_bald(self) -> Pixels:
-        """(size, size, 4) uint8 sRGB, straight alpha, the same without hair."""
-        return read_png(self.root / self.bald, self.size, 4)
-
-    def load_mask(self) -> Pixels:
-        """(size, size, 3) uint8: coverage by visible head, by visible hair, zero."""
-        return read_png(self.root / self.mask, self.size, 3)
-
-    def load_landmarks(self) -> NDArray[np.float32]:
-        """(68, 2) float32 pixels, Multi-PIE order, visible or not."""
-        return _landmarks(self.root / self.truth)[self.position]
-
-
-@functools.lru_cache(maxsize=64)
-def _landmarks(path: Path) -> NDArray[np.float32]:
-    return np.array(decode(path, Truth).landmarks, dtype=np.float32).reshape(-1, LANDMARKS, 2)
-
-
-class SynheadDataset:
-    """A data set that is read.
-
-    Attributes:
-        root: its folder.
-        manifest: as on disk.
-        subjects, styles: names in the manifest's order.
-        shots: every view of every pose, pose by pose.
-    """
-
-    def __init__(self, root: Path, manifest: Manifest) -> None:
-        self.root = root
-        self.manifest = manifest
-        self.subjects = [subject.name for subject in manifest.subjects]
-        self.styles = [style.name for style in manifest.styles]
-        self.shots: list[Shot] = list(self._unfold())
-
-    @classmethod
-    def open(cls, folder: Path | str) -> SynheadDataset:
-        """Read the manifest of a data set; pictures are read when asked for.
-
-        Raises:
-            BadInput: no manifest, damaged, or of another schema.
-        """
-        root = Path(folder)
-        path = root / MANIFEST
-        if not path.is_file():
-            raise BadInput(
-                f"{root} holds no {MANIFEST}: choose the folder that head360 synth wrote, or run "
-                "it again if it was interrupted."
-            )
-        head = decode(path, dict[str, Any])
-        if head.get("kind") != "synhead" or head.get("schema") != SCHEMA:
-            raise BadInput(
-                f"{path} describes {head.get('kind')!r}, schema {head.get('schema')!r}; this "
-                f"version reads 'synhead', schema {SCHEMA}: make the data set again."
-            )
-        manifest = decode(path, Manifest)
-        _validate(path, manifest)
-        return cls(root, manifest)
-
-    def groups(self, size: int, seed: int | None = None) -> Iterator[list[Shot]]:
-        """Lists of up to ``size`` shots that share subject, style and expression.
-
-        Each shot comes once. Without a seed the order is the manifest's; with one, poses and views
-        are shuffled (the same seed gives the same order).
-        """
-        if size < 1:
-            raise ValueError("a group has at least one shot")
-        rng = None if seed is None else np.random.default_rng(seed)
-        groups: list[list[Shot]] = []
-        first = 0
-        for pose in self.manifest.poses:
-            shots = self.shots[first : first + len(pose.shots)]
-            first += len(pose.shots)
-            if rng is not None:
-                shots = [shots[k] for k in rng.permutation(len(shots))]
-            groups += [shots[k : k + size] for k in range(0, len(shots), size)]
-        order = range(len(groups)) if rng is None else rng.permutation(len(groups))
-        for k in order:
-            yield groups[k]
-
-    def _unfold(self) -> Iterator[Shot]:
-        cameras = {v.index: Camera.from_flat25(v.camera) for v in self.manifest.views}
-        for pose in self.manifest.poses:
-            weights = np.array(pose.weights, dtype=np.float32)
-            for position, shot in enumerate(pose.shots):
-                yield Shot(
-                    self.root, self.manifest.size, pose.subject, pose.style, pose.expression,
-                    weights, shot.view, cameras[shot.view], shot.image, shot.bald, shot.mask,
-                    pose.truth, position,
-                )  # fmt: skip
-
-
-def _validate(path: Path, manifest: Manifest) -> None:
-    """What the types alone do not say; paths must stay inside the data set."""
-    views = {view.index for view in manifest.views}
-    subjects = {subject.name for subject in manifest.subjects}
-    problem = ""
-    if not 8 <= manifest.size <= 8192:
-        problem = f"impossible size {manifest.size}"
-    for view in manifest.views:
-        if len(view.camera) != 25 or not np.isfinite(view.camera).all():
-            problem = f"view {view.index} lacks its 25 finite numbers"
-    for pose in manifest.poses:
-        name = f"{pose.subject}/{pose.expression}"
-        if len(pose.weights) != COUNT:
-            problem = f"{name} has {len(pose.weights)} weights instead of {COUNT}"
-        elif pose.subject not in subjects:
-            problem = f"{name} is of an unknown subject"
-        paths = [pose.mesh, pose.lms, pose.truth]
-        for shot in pose.shots:
-            paths += [shot.image, shot.bald, shot.mask]
-            if shot.view not in views:
-                problem = f"{name} has the unknown view {shot.view}"
-        if any(place.startswith("/") or ".." in Path(place).parts for place in paths):
-            problem = f"{name} has a path that leaves the data set"
+            f"{path} describes {head.kind!r}, schema {head.schema!r}; this version reads "
+            f"{KIND!r}, schema {SCHEMA}: make the data set again."
+        )
+    manifest = decode(path, Manifest)
+    problem = next(contradictions(manifest), "")
     if problem:
         raise BadInput(f"{path} is damaged ({problem}): make the data set again.")
+    return manifest
+
+
+def contradictions(manifest: Manifest) -> Iterator[str]:
+    """What the types alone do not say against a manifest; begins in lower case."""
+    if not 8 <= manifest.size <= 8192:
+        yield f"impossible size {manifest.size}"
+    for view in manifest.views:
+        if len(view.camera) != 25 or not np.isfinite(view.camera).all():
+            yield f"view {view.index} lacks its 25 finite numbers"
+        if not 0 <= view.index <= 9999:
+            yield f"view {view.index} has an impossible number"
+    names = [subject.name for subject in manifest.subjects]
+    for name in [*names, *manifest.expressions]:
+        if not safe_name(name):
+            yield f"the name {name!r} cannot be a folder"
+    yield from order_problems(names)
+    yield from _pose_contradictions(manifest, set(names))
+
+
+def _pose_contradictions(manifest: Manifest, subjects: set[str]) -> Iterator[str]:
+    views = {view.index for view in manifest.views}
+    seen: set[tuple[str, str]] = set()
+    for pose in manifest.poses:
+        name = f"{pose.subject}/{pose.expression}"
+        if (pose.subject, pose.expression) in seen:
+            yield f"{name} is there twice"
+        seen.add((pose.subject, pose.expression))
+        if len(pose.weights) != COUNT:
+            yield f"{name} has {len(pose.weights)} weights instead of {COUNT}"
+        elif not np.isfinite(pose.weights).all():
+            yield f"{name} has weights that are no numbers"
+        if pose.subject not in subjects:
+            yield f"{name} is of an unknown subject"
+        if "truth" not in pose.files:
+            yield f"{name} names no truth file"
+        shown = [shot.view for shot in pose.shots]
+        for view in set(shown) - views:
+            yield f"{name} has the unknown view {view}"
+        if len(set(shown)) != len(shown):
+            yield f"{name} has a view twice"
+        for files in (pose.files, *(shot.files for shot in pose.shots)):
+            if not all(inside(place) for place in files.values()):
+                yield f"{name} has a path that leaves the data set"
+
+
+def order_problems(subjects: Sequence[str]) -> Iterator[str]:
+    """Pairs of names that the release's loader would sort one way as folders, another as meshes."""
+    folders = sorted(f"{name}/" for name in subjects)
+    meshes = sorted(f"{name}_" for name in subjects)
+    for folder, mesh in zip(folders, meshes, strict=True):
+        if folder[:-1] != mesh[:-1]:
+            yield f"the names {folder[:-1]} and {mesh[:-1]} sort differently with / and with _"
+            return

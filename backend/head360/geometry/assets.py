@@ -36,3 +36,17 @@ def find_assets() -> Path:
         "which `head360 mesh import` can make, or put it at ../shared/assets beside the repository"
         + (f" ({VARIABLE} is {given})." if given else ".")
     )
+
+
+def find_wardrobe() -> Path:
+    """What the studio dresses heads from: a pack that ``HEAD360_ASSETS`` names, else the folder.
+
+    A pack is one file, see ``synthesis.pack``; building other things needs the folder.
+
+    Raises:
+        BadInput: there is neither.
+    """
+    given = os.environ.get(VARIABLE)
+    if given and Path(given).is_file():
+        return Path(given).resolve()
+    return find_assets()

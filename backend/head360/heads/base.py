@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,20 @@ class Surface:
         faces: (F, 3) int32, counter-clockwise seen from outside.
         colours: (N, 3) float32, sRGB-encoded in [0, 1].
         normals: (N, 3) float32 unit vectors.
+        uvs: (U, 2) float32 in [0, 1], origin bottom-left; None without a texture.
+        face_uvs: (F, 3) int32 into ``uvs``.
+        texture: (T, T, 3) uint8 sRGB, top row first.
+        removed: components (floaters, hidden cavities) that were dropped.
     """
 
     vertices: Floats
     faces: Ints
     colours: Floats
     normals: Floats
+    uvs: Floats | None = None
+    face_uvs: Ints | None = None
+    texture: NDArray[np.uint8] | None = None
+    removed: int = 0
 
 
 @dataclass
@@ -157,8 +166,21 @@ class Head(ABC):
         """Render ``pose`` from ``camera``."""
 
     @abstractmethod
-    def surface(self, pose: Pose, resolution: int) -> Surface:
-        """The neural surface, hair included, by marching cubes on a ``resolution``³ grid."""
+    def surface(
+        self,
+        pose: Pose,
+        resolution: int,
+        texture: int = 0,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Surface:
+        """The neural surface, hair included, by marching cubes on a ``resolution``³ grid.
+
+        Args:
+            pose: of the moment.
+            resolution: cells per axis.
+            texture: side of a baked texture in pixels; 0 gives vertex colours alone.
+            progress: called with (fraction, phase); what it raises stops the work.
+        """
 
     @abstractmethod
     def save(self, path: Path) -> None:

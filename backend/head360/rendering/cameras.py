@@ -146,6 +146,29 @@ def from_normalised(points: ArrayLike) -> Array:
     return np.asarray(points) * BOX_HALF + BOX_CENTRE
 
 
+def camera_to_opengl(camera: Camera, width: int, height: int) -> tuple[Array, Array]:
+    """(4, 4) OpenGL camera-to-world (x right, y up, looks along −z), (3, 3) K in pixels."""
+    return camera.cam2world @ _FLIP_YZ, np.diag([width, height, 1.0]) @ camera.intrinsics
+
+
+def camera_from_opengl(
+    cam2world: ArrayLike, intrinsics: ArrayLike, width: int, height: int
+) -> Camera:
+    """Inverse of :func:`camera_to_opengl`.
+
+    Raises:
+        ValueError: not a rigid 4×4 matrix, or not finite.
+    """
+    matrix = np.asarray(cam2world, dtype=np.float64)
+    pixels = np.asarray(intrinsics, dtype=np.float64)
+    if matrix.shape != (4, 4) or not (np.isfinite(matrix).all() and np.isfinite(pixels).all()):
+        raise ValueError("a camera needs a finite 4×4 matrix and finite intrinsics")
+    rotation = matrix[:3, :3]
+    if np.abs(rotation.T @ rotation - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+        raise ValueError("the camera's matrix is not a rotation and a position")
+    return Camera(matrix @ _FLIP_YZ, pixels / np.array([[width], [height], [1.0]]))
+
+
 def blender_to_head(matrix_world: ArrayLike) -> tuple[Array, float]:
     """Split a head object's ``matrix_world`` into (world → head (4, 4), uniform scale).
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from head360.rendering.raster import NEAR, Cutout, Floats, Fragments, Ints
 
 _PAIRS_PER_CHUNK = 1 << 20
+_PAIRS_PER_CHUNK_CUDA = 1 << 23  # a few GB: fewer chunks, fewer kernels to launch
 
 
 def rasterize_gpu(
@@ -41,12 +42,24 @@ def rasterize_torch(
     screens: Floats, faces: Ints, width: int, height: int, cutout: Cutout | None, device: str
 ) -> Fragments:
     """Pair expansion + depth-key reduction; same rules and result as the numba z-buffer."""
+    face, bary, depth = fragments_torch(screens, faces, width, height, cutout, device)
+    return Fragments(face.cpu().numpy(), bary.cpu().numpy(), depth.cpu().numpy())
+
+
+def fragments_torch(
+    screens: Floats, faces: Ints, width: int, height: int, cutout: Cutout | None, device: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The fields of :class:`Fragments` as tensors that stay on the device: int32, float32, float32.
+
+    Args are those of :func:`head360.rendering.raster.rasterize`; ``device`` is any torch device.
+    """
     triangles = torch.as_tensor(faces, device=device).long()
     masks = uvs = layers = None
     if cutout is not None:
         masks = torch.as_tensor(cutout.masks, device=device)
         uvs = torch.as_tensor(cutout.corner_uvs, device=device, dtype=torch.float64)
         layers = torch.as_tensor(cutout.layers, device=device).long()
+    pairs_per_chunk = _PAIRS_PER_CHUNK_CUDA if device.startswith("cuda") else _PAIRS_PER_CHUNK
     results = []
     for screen in torch.as_tensor(screens, device=device):
         corners = screen[triangles].double()  # (F, 3, 4)
@@ -65,7 +78,7 @@ def rasterize_torch(
         start = 0
         while start < len(live):
             base = int(ends[start - 1]) if start else 0
-            stop = int(torch.searchsorted(ends, base + _PAIRS_PER_CHUNK, right=True))
+            stop = int(torch.searchsorted(ends, base + pairs_per_chunk, right=True))
             chunk = live[start : max(stop, start + 1)]
             start = max(stop, start + 1)
             tri = chunk.repeat_interleave(count[chunk])
@@ -90,10 +103,11 @@ def rasterize_torch(
         full[pixel] = depth.float()
         results.append((face.int(), bary, full))
     shape = (len(results), height, width)
-    return Fragments(
-        torch.stack([r[0] for r in results]).cpu().numpy().reshape(shape),
-        torch.stack([r[1] for r in results]).cpu().numpy().reshape(*shape, 2),
-        torch.stack([r[2] for r in results]).cpu().numpy().reshape(shape),
+    face, bary, depth = (torch.stack([r[k] for r in results]) for k in range(3))
+    return (
+        face.reshape(shape),
+        bary.reshape(*shape, 2),
+        depth.reshape(shape),
     )
 
 

@@ -1,8 +1,8 @@
-"""Hair cards: loading, canonical placement, shading frames and the warp onto an identity."""
+"""Hair on heads: loading cards, growing strands, and wearing either on an identity."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,19 @@ from head360.errors import BadInput
 from head360.geometry.attach import attach, vertex_normals
 from head360.geometry.lattice import Lattice
 from head360.geometry.meshfile import read_obj
-from head360.rendering.cameras import from_normalised, to_normalised
+from head360.rendering.cameras import BOX_CENTRE, BOX_HALF, from_normalised, to_normalised
+from head360.synthesis.grow import FLOOR as _FLOOR
+from head360.synthesis.grow import SKIN_GAP, grow
+from head360.synthesis.hair_motion import Binding, bind, follow
+from head360.synthesis.scalp import Scalp
 from head360.synthesis.skins import fill_transparent
+from head360.synthesis.strand_texture import StrandLook, strand_texture
+from head360.synthesis.styles import COLOURS, STYLES, StyleSpec
+
+__all__ = [
+    "COLOURS", "STYLES", "TEXTURE", "Style", "StyleSpec", "WornHair", "follow", "grow_style",
+    "load_style", "make_style", "wear",
+]  # fmt: skip
 
 Floats = NDArray[np.float32]
 
@@ -22,38 +33,6 @@ TEXTURE = 512
 _ALPHA_CUT = 96  # of 255: card alphas are soft, cutting at one half thins the tips too much
 _CLEARANCE = 0.0025  # metres that roots keep from the skin
 _DYE_CONTRAST = 0.6  # exponent on the luminance of dyed textures
-_FLOOR = -0.70  # normalised y where long hair is cut: a little above the bust's edge
-
-
-@dataclass(frozen=True)
-class StyleSpec:
-    """One hair style of the studio: card files and a tint.
-
-    Attributes:
-        name: of the style and of its files.
-        label: what an artist reads.
-        gain: (3,) multiplies the sRGB texture.
-        dye: (3,) sRGB 0–255: the texture keeps its strands but takes this colour on average.
-        curly: strands run every way, so there is no common highlight.
-    """
-
-    name: str
-    label: str
-    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    dye: tuple[int, int, int] | None = None
-    curly: bool = False
-
-
-STYLES: tuple[StyleSpec, ...] = (
-    StyleSpec("short02", "Crop, ash brown", (1.05, 1.0, 0.92)),
-    StyleSpec("short03", "Side sweep, auburn", (1.15, 0.95, 0.9)),
-    StyleSpec("short04", "Slicked back, black"),
-    StyleSpec("bob01", "Asymmetric bob, black", (1.25, 1.2, 1.2)),
-    StyleSpec("bob02", "Bob, platinum", (0.98, 0.95, 0.88)),
-    StyleSpec("ponytail01", "Ponytail, chestnut"),
-    StyleSpec("afro01", "Afro, black", dye=(24, 20, 19), curly=True),
-    StyleSpec("long01", "Long straight, brown", dye=(84, 54, 38)),
-)
 
 
 @dataclass(frozen=True)
@@ -67,6 +46,8 @@ class Style:
         corner_uvs: (F, 3, 2) float32, v up.
         texture: (512, 512, 3) uint8 sRGB.
         mask: (512, 512) uint8 cut-out mask (0 or 255).
+        normals, tangents: (M, 3) float32 unit, canonical, of grown hair; None for cards.
+        shade: (M,) float32 0…1 what a vertex of grown hair sees of the sky; None for cards.
     """
 
     spec: StyleSpec
@@ -75,6 +56,9 @@ class Style:
     corner_uvs: Floats
     texture: NDArray[np.uint8]
     mask: NDArray[np.uint8]
+    normals: Floats | None = None
+    tangents: Floats | None = None
+    shade: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +68,60 @@ class WornHair:
     Attributes:
         positions, normals, tangents: (M, 3) float32.
         occlusion: (M,) float32, darker towards the scalp.
+        binding: how it hangs on the skin, for :func:`follow`.
     """
 
     positions: Floats
     normals: Floats
     tangents: Floats
     occlusion: Floats
+    binding: Binding
+
+
+def make_style(spec: StyleSpec, assets: Path | None, generic_to_canonical: Lattice) -> Style:
+    """A style in canonical space, grown or from cards.
+
+    Args:
+        spec: which.
+        assets: the folder of raw assets; grown styles need none.
+        generic_to_canonical: the warp that carries cards (see :func:`load_style`).
+
+    Raises:
+        BadInput: files of a card style are missing.
+    """
+    if spec.growth is not None:
+        return grow_style(spec)
+    if assets is None:
+        raise BadInput(
+            f"The hair style {spec.name} is made of cards: give the folder of raw assets."
+        )
+    return load_style(spec, assets, generic_to_canonical)
+
+
+def grow_style(spec: StyleSpec) -> Style:
+    """Grow a style around the average head: same spec, same bytes; no files are read.
+
+    Raises:
+        BadInput: the style is made of cards.
+    """
+    if spec.growth is None:
+        raise BadInput(f"The hair style {spec.name} is made of cards: load it from the assets.")
+    mesh = grow(spec.growth, Scalp.builtin())
+    look: StrandLook = spec.growth.strands
+    if spec.dye is not None:
+        look = replace(look, colour=spec.dye)
+    texture, mask = strand_texture(look, spec.growth.seed)
+    return Style(
+        spec,
+        to_normalised(mesh.positions).astype(np.float32),
+        mesh.faces,
+        mesh.corner_uvs.astype(np.float32),
+        texture,
+        mask,
+        mesh.normals.astype(np.float32),
+        mesh.tangents.astype(np.float32),
+        mesh.shade.astype(np.float32),
+    )
 
 
 def load_style(spec: StyleSpec, assets: Path, generic_to_canonical: Lattice) -> Style:
@@ -187,8 +219,15 @@ def wear(style: Style, lattice: Lattice, head: Floats, skin_faces: NDArray[np.in
     outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-12)
     near = place.distance < 0.03
-    lift = np.where(near, np.maximum(0.0, _CLEARANCE - place.height), 0.0)
+    clearance = _CLEARANCE if style.normals is None else SKIN_GAP
+    lift = np.where(near, np.maximum(0.0, clearance - place.height), 0.0)
     positions = positions + lift[:, None] * outward
+    binding = bind(place, skin_faces)
+    if style.normals is not None and style.tangents is not None and style.shade is not None:
+        positions[:, 1] = np.maximum(positions[:, 1], _FLOOR * BOX_HALF + BOX_CENTRE[1])
+        normals32, tangents32 = _grown_frames(style.normals, style.tangents, style.spec.curly)
+        shade = _below(positions) * style.shade
+        return WornHair(positions.astype(np.float32), normals32, tangents32, shade, binding)
     tangents = _strand_directions(positions, style)
     # Cards are flat and seen from both sides: bend their normals towards "away from the skull",
     # which is how a full head of hair catches light.
@@ -210,7 +249,25 @@ def wear(style: Style, lattice: Lattice, head: Floats, skin_faces: NDArray[np.in
         normals.astype(np.float32),
         tangents.astype(np.float32),
         occlusion.astype(np.float32),
+        binding,
     )
+
+
+def _grown_frames(normals: Floats, tangents: Floats, curly: bool) -> tuple[Floats, Floats]:
+    """Shading normals and tangents of grown hair: the warp to an identity hardly turns them."""
+    if curly:
+        return normals, normals  # a strand that points at the viewer does not shine
+    along = (normals * tangents).sum(1, keepdims=True)
+    shading = normals - 0.8 * along * tangents
+    shading /= np.maximum(np.linalg.norm(shading, axis=1, keepdims=True), 1e-9)
+    return shading.astype(np.float32), tangents
+
+
+def _below(positions: NDArray[np.float64]) -> Floats:
+    """(M,) float32: hair beside the neck lies in the shadow of the head."""
+    below = np.clip((0.01 - positions[:, 1]) / 0.10, 0.0, 1.0)
+    inner = np.clip((0.115 - np.hypot(positions[:, 0], positions[:, 2] + 0.01)) / 0.05, 0.0, 1.0)
+    return (1.0 - 0.45 * below * inner).astype(np.float32)
 
 
 def _strand_directions(positions: NDArray[np.float64], style: Style) -> NDArray[np.float64]:

@@ -15,13 +15,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from head360.rendering import raster
+from head360.synthesis.lights import LIGHTS, Light
 
 Floats = NDArray[np.float32]
 
 DIRECTIONS = 64
 SIZE = 176  # pixels of a depth picture: about 2 mm on a head
+HARD = 60.0  # concentration from which a lamp is seen through directions of its own
+_RAYS, _CONE = 6, 0.06  # how many, and their spread in radians
 _BIAS, _SOFT = 0.0015, 0.003  # metres: where occlusion starts and where it is complete
-_SPREAD = 14.0  # concentration of a lamp's directions
 
 
 @functools.cache
@@ -34,18 +36,68 @@ def sphere(count: int = DIRECTIONS) -> Floats:
     return np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], 1).astype(np.float32)
 
 
-def visibility(vertices: Floats, normals: Floats, faces: NDArray[np.int32]) -> Floats:
-    """(N, DIRECTIONS) float32: 1 where a vertex sees the direction, 0 where the head hides it.
+@functools.cache
+def directions() -> Floats:
+    """(DIRECTIONS + …, 3) float32: :func:`sphere`, then a narrow cone for every hard lamp."""
+    return np.concatenate([sphere(), *(_cone(lamp) for lamp in _hard_lamps())]).astype(np.float32)
+
+
+def _hard_lamps() -> list[Floats]:
+    return [
+        towards
+        for light in LIGHTS.values()
+        for towards, sharp in zip(light.directions, light.sharpness, strict=True)
+        if sharp >= HARD
+    ]
+
+
+def _cone(towards: Floats) -> Floats:
+    """(_RAYS, 3) unit directions a few degrees around ``towards``."""
+    turn = np.pi * (1 + 5**0.5) * np.arange(_RAYS)
+    away = _CONE * np.sqrt((np.arange(_RAYS) + 0.5) / _RAYS)
+    right = np.cross(towards, (0.0, 1.0, 0.0))
+    right /= np.linalg.norm(right)
+    up = np.cross(right, towards)
+    rays = towards + (away * np.cos(turn))[:, None] * right + (away * np.sin(turn))[:, None] * up
+    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+
+def visibility(
+    vertices: Floats,
+    normals: Floats,
+    faces: NDArray[np.int32],
+    *,
+    casters: Floats | None = None,
+    cutout: raster.Cutout | None = None,
+    bias: float = _BIAS,
+    soft: float = _SOFT,
+) -> Floats:
+    """(N, D) float32: 1 where a vertex sees one of ``directions()``, 0 where it is hidden.
 
     Args:
         vertices, normals: (N, 3) float32 metres, head space; unit normals.
-        faces: (F, 3) int32 what casts shadows; leave alpha-tested triangles out.
+        faces: (F, 3) int32 what casts shadows, into ``casters``.
+        casters: (M, 3) float32 metres; None where the vertices themselves cast.
+        cutout: alpha test of ``faces``; without one they are opaque.
+        bias, soft: metres behind a caster where its shadow starts, and how far on it is complete.
     """
-    directions = sphere()
-    low, high = vertices.min(0), vertices.max(0)
+    towards = directions()
+    if casters is None:
+        casters, low, high = vertices, vertices.min(0), vertices.max(0)
+    else:
+        low = np.minimum(vertices.min(0), casters.min(0))
+        high = np.maximum(vertices.max(0), casters.max(0))
     centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
-    screens = np.empty((len(directions), len(vertices), 4), dtype=np.float32)
-    for screen, direction in zip(screens, directions, strict=True):
+    screens = _screens(casters, centre, radius, towards)
+    depth = raster.rasterize(screens, faces, SIZE, SIZE, cutout).depth
+    seers = screens if casters is vertices else _screens(vertices, centre, radius, towards)
+    return _look_up(seers, depth, np.ascontiguousarray(normals), towards, bias, soft)
+
+
+def _screens(vertices: Floats, centre: Floats, radius: float, towards: Floats) -> Floats:
+    """(D, N, 4) orthographic screens looking against each direction."""
+    screens = np.empty((len(towards), len(vertices), 4), dtype=np.float32)
+    for screen, direction in zip(screens, towards, strict=True):
         helper = (0.0, 0.0, 1.0) if abs(direction[1]) > 0.9 else (0.0, 1.0, 0.0)
         right = np.cross(helper, direction)
         right /= np.linalg.norm(right)
@@ -54,25 +106,30 @@ def visibility(vertices: Floats, normals: Floats, faces: NDArray[np.int32]) -> F
         screen[:, :2] = (local[:, :2] * 0.49 + 0.5) * SIZE
         screen[:, 2] = (local[:, 2] + 2.0) * radius
         screen[:, 3] = 1.0
-    depth = raster.rasterize(screens, faces, SIZE, SIZE).depth
-    return _look_up(screens, depth, np.ascontiguousarray(normals), directions, _BIAS, _SOFT)
+    return screens
 
 
-def occlusion(
-    vertices: Floats, normals: Floats, faces: NDArray[np.int32], lights: Floats
-) -> Floats:
-    """(N, 1 + L) float32 in [0, 1]: visible share of the sky, then of each of L lights.
+def weigh(seen: Floats, normals: Floats, light: Light) -> Floats:
+    """(N, 1 + L) float32 in [0, 1]: visible share of the ambient, then of each of L lamps.
 
     Args:
-        vertices, normals, faces: as in :func:`visibility`.
-        lights: (L, 3) unit vectors towards the lights.
+        seen: (N, D) of :func:`visibility`.
+        normals: (N, 3) float32 unit.
+        light: one of ``LIGHTS``, whose hard lamps have directions of their own.
     """
-    directions = sphere()
-    seen = visibility(vertices, normals, faces)
-    facing = np.maximum(normals @ directions.T, 0.0)
-    sky = (seen * facing).sum(1) / np.maximum(facing.sum(1), 1e-6)
-    weights = np.exp(_SPREAD * (directions @ lights.T - 1.0))
-    lamps = seen @ (weights / weights.sum(0))
+    everywhere = sphere()
+    around = np.ascontiguousarray(seen[:, :DIRECTIONS])
+    facing = np.maximum(normals @ everywhere.T, 0.0)
+    if light.overhead > 0:
+        above = np.maximum(everywhere[:, 1] + 0.3, 0.0) / 1.3
+        facing *= 1.0 - light.overhead + light.overhead * above
+    sky = (around * facing).sum(1) / np.maximum(facing.sum(1), 1e-6)
+    weights = np.exp(light.sharpness * (everywhere @ light.directions.T - 1.0))
+    lamps = around @ (weights / weights.sum(0))
+    for lamp in np.flatnonzero(light.sharpness >= HARD):
+        cosine = directions()[DIRECTIONS:] @ light.directions[lamp]
+        own = DIRECTIONS + np.flatnonzero(cosine > np.cos(2 * _CONE))
+        lamps[:, lamp] = seen[:, own].mean(1)
     return np.concatenate([sky[:, None], lamps], 1).astype(np.float32)
 
 

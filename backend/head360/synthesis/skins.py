@@ -6,7 +6,10 @@ and exported meshes all speak of the same texels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +18,19 @@ from scipy.ndimage import gaussian_filter
 
 from head360.errors import BadInput
 from head360.geometry.atlas import ATLAS_TILES, INSET, UNIT
-from head360.geometry.attach import Attachment, attach
 from head360.geometry.meshfile import read_obj
 from head360.geometry.topology import Topology
 from head360.rendering import raster
+from head360.synthesis.brows import BrowCards, brow_cover, paint_soft, paint_strands
+from head360.synthesis.face_paint import lip_mask, paint_face
+from head360.synthesis.mouth_paint import Teeth, find_teeth, paint_mouth
+from head360.synthesis.skin_blend import blend_skins, mark_skin
+from head360.synthesis.texel_map import SurfaceMap
 
+if TYPE_CHECKING:
+    from head360.synthesis.subjects import SubjectSpec
+
+SKINS, EYES, BROWS = "appearance/ict_uv", "appearance/eyes", "hair/eyebrows"
 SIZE = 1024  # texels per side of the truth atlas
 Pixels = NDArray[np.uint8]
 
@@ -29,10 +40,51 @@ _TEETH = (226, 214, 194)
 _LASH = (28, 20, 18)
 
 
-def _picture(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise BadInput(f"The asset {path} is missing: restore the asset folder and try again.")
-    return Image.open(path).convert("RGB")
+class Materials(Protocol):
+    """Where the licensed pictures and brow cards come from."""
+
+    def picture(self, name: str) -> Image.Image:
+        """The RGB picture ``name``, a path relative to the asset folder.
+
+        Raises:
+            BadInput: it is missing.
+        """
+
+    def brow(self, name: str) -> BrowCards:
+        """The brow style ``name``.
+
+        Raises:
+            BadInput: it is missing.
+        """
+
+
+class FolderMaterials:
+    """Materials in the folder of raw assets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """The file behind a name.
+
+        Raises:
+            BadInput: it is missing.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            raise BadInput(f"The asset {path} is missing: restore the asset folder and try again.")
+        return path
+
+    def picture(self, name: str) -> Image.Image:
+        """See :class:`Materials`."""
+        return Image.open(self.path(name)).convert("RGB")
+
+    def brow(self, name: str) -> BrowCards:
+        """See :class:`Materials`."""
+        mesh = read_obj(self.path(f"{BROWS}/{name}.obj"))
+        with Image.open(self.path(f"{BROWS}/{name}.png")) as picture:
+            alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+        return BrowCards(mesh.vertices, mesh.uvs, *mesh.triangles(), alpha)
 
 
 def _tile_box(tile: str) -> tuple[int, int, int, int]:
@@ -60,55 +112,95 @@ def _flat(colour: tuple[int, int, int]) -> Image.Image:
     return Image.new("RGB", (64, 64), colour)
 
 
-def head_atlas(
-    topology: Topology,
-    generic: NDArray[np.float32],
-    tongue: NDArray[np.bool_],
-    assets: Path,
-    *,
-    skin: str,
-    iris: str,
-    brow: str,
-    brow_colour: tuple[int, int, int],
-    iris_gain: float = 1.0,
-) -> Pixels:
-    """(1024, 1024, 3) uint8 sRGB albedo, top row first.
+@dataclass
+class Canvas:
+    """What all atlases of one head topology share; made once, used for every subject.
 
-    Args:
+    Attributes:
         topology: of the bilinear model.
         generic: (N, 3) float32 the generic head in metres, on which the brow cards were fitted.
         tongue: (N,) which vertices belong to the tongue.
-        assets: the raw asset folder.
-        skin, iris, brow: names of files in ``appearance/ict_uv``, ``appearance/eyes`` and
-            ``hair/eyebrows``.
-        brow_colour: sRGB 0–255.
-        iris_gain: multiplies the iris picture (the brown one is reddish and bright).
+    """
+
+    topology: Topology
+    generic: NDArray[np.float32]
+    tongue: NDArray[np.bool_]
+
+    @cached_property
+    def surface(self) -> SurfaceMap:
+        """The generic head spread over the atlas."""
+        return SurfaceMap.of(self.topology, self.generic, SIZE)
+
+    @cached_property
+    def teeth(self) -> Teeth:
+        """The single teeth."""
+        return find_teeth(self.topology, self.generic, self.tongue)
+
+    @cached_property
+    def lips(self) -> NDArray[np.float32]:
+        """(SIZE, SIZE) share of each texel that is lip."""
+        return lip_mask(self.surface, self.surface.on("face"))
+
+
+def head_atlas(canvas: Canvas, materials: Materials, spec: SubjectSpec, detail: bool) -> Pixels:
+    """(1024, 1024, 3) uint8 sRGB albedo, top row first.
+
+    Args:
+        canvas: of the head.
+        materials: pictures and brow cards.
+        spec: whose.
+        detail: False paints mouth, eyes and brows as in the first look.
 
     Raises:
         BadInput: a picture is missing.
     """
     atlas = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
-    folder = assets / "appearance"
-    _paste(atlas, "face", _picture(folder / "ict_uv" / f"{skin}_face.jpg"))
-    _paste(atlas, "back_head", _picture(folder / "ict_uv" / f"{skin}_backhead.jpg"))
-    sclera = _picture(folder / "eyes" / "sclera.jpg")
-    pupil = Image.fromarray(
-        np.clip(
-            np.asarray(_picture(folder / "eyes" / f"iris_{iris}.jpg"), dtype=np.float32)
-            * iris_gain,
-            0,
-            255,
-        ).astype(np.uint8)
-    )
+    face, back = _skin(materials, spec)
+    _paste(atlas, "face", face)
+    _paste(atlas, "back_head", back)
+    sclera = materials.picture(f"{EYES}/sclera.jpg")
+    iris = np.asarray(materials.picture(f"{EYES}/iris_{spec.iris}.jpg"), dtype=np.float32)
+    pupil = Image.fromarray(np.clip(iris * spec.iris_gain, 0, 255).astype(np.uint8))
     for side in ("left", "right"):
         _paste(atlas, f"sclera_{side}", sclera)
         _paste(atlas, f"iris_{side}", pupil)
         _paste(atlas, f"lashes_{side}", _flat(_LASH))
     _paste(atlas, "teeth", _flat(_TEETH))
     _paste(atlas, "gums_tongue", _flat(_GUMS))
-    _paint_tongue(atlas, topology, tongue)
-    _paint_brows(atlas, topology, generic, assets, brow, brow_colour)
+    if spec.touch.marks:
+        mark_skin(atlas, canvas.surface, spec.touch, canvas.lips, spec.brow_colour, spec.seed)
+    topology = canvas.topology
+    cover = brow_cover(topology, canvas.generic, materials.brow(spec.brow), SIZE)
+    if not detail:
+        _paint_tongue(atlas, topology, canvas.tongue)
+        paint_soft(atlas, cover, spec.brow_colour)
+        return atlas
+    darkness = float(np.clip((200 - np.asarray(face, dtype=np.float32).mean()) / 130, 0, 1))
+    paint_mouth(atlas, canvas.surface, topology, canvas.teeth, canvas.tongue, spec.seed, darkness)
+    lashes = canvas.generic[topology.part_vertices("eyelashes")]
+    paint_face(atlas, canvas.surface, lashes, spec.seed, np.array(_LASH, dtype=np.float32))
+    paint_strands(atlas, cover, canvas.surface, spec.brow_colour, spec.seed)
     return atlas
+
+
+def _skin(materials: Materials, spec: SubjectSpec) -> tuple[Image.Image, Image.Image]:
+    """Face and back-of-head pictures of a subject, before anything is painted on them."""
+
+    def pair(name: str) -> tuple[Image.Image, Image.Image]:
+        face = materials.picture(f"{SKINS}/{name}_face.jpg")
+        return face, materials.picture(f"{SKINS}/{name}_backhead.jpg")
+
+    face, back = pair(spec.skin)
+    touch = spec.touch
+    if not touch.mixes:
+        return face, back
+    sides = []
+    for tile in ("face", "back_head"):
+        left, _, right, _ = _tile_box(tile)
+        sides.append(right - left)
+    other = pair(touch.other) if touch.other is not None else None
+    lines = pair(touch.lines) if touch.lines is not None else None
+    return blend_skins(face, back, other, lines, touch, (sides[0], sides[1]), spec.seed)
 
 
 def _paint_faces(faces: NDArray[np.bool_], topology: Topology) -> NDArray[np.bool_]:
@@ -128,50 +220,6 @@ def _paint_tongue(atlas: Pixels, topology: Topology, tongue: NDArray[np.bool_]) 
     bumps = 1 + 0.05 * gaussian_filter(noise, 1.5)[..., None] / 0.19
     paint = np.clip(np.array(_TONGUE, dtype=np.float32) * bumps, 0, 255)
     atlas[:] = (atlas * (1 - mask) + paint * mask).astype(np.uint8)
-
-
-def _paint_brows(
-    atlas: Pixels,
-    topology: Topology,
-    generic: NDArray[np.float32],
-    assets: Path,
-    brow: str,
-    colour: tuple[int, int, int],
-) -> None:
-    """Carry the brow cards' alpha onto the skin texels beneath them."""
-    cards = read_obj(assets / "hair" / "eyebrows" / f"{brow}.obj")
-    with Image.open(assets / "hair" / "eyebrows" / f"{brow}.png") as picture:
-        alpha = np.asarray(picture.convert("RGBA"))[..., 3].astype(np.float32) / 255
-    steps = 26
-    i, j = np.meshgrid(np.arange(steps), np.arange(steps), indexing="ij")
-    keep = i + j < steps
-    wa, wb = (i[keep] + 1 / 3) / steps, (j[keep] + 1 / 3) / steps
-    weights = np.stack([wa, wb, 1 - wa - wb], 1)
-    corners, corner_uvs = cards.triangles()
-    points = np.einsum("kc,fcd->fkd", weights, cards.vertices[corners]).reshape(-1, 3)
-    points = (points - [0.0, 2.0, 0.0]) * 0.01
-    uv = np.einsum("kc,fcd->fkd", weights, cards.uvs[corner_uvs]).reshape(-1, 2)
-    value = alpha[
-        np.clip(((1 - uv[:, 1]) * alpha.shape[0]).astype(int), 0, alpha.shape[0] - 1),
-        np.clip((uv[:, 0] * alpha.shape[1]).astype(int), 0, alpha.shape[1] - 1),
-    ]
-    skin = topology.part_faces("face")
-    place: Attachment = attach(points, generic, topology.faces[skin])
-    atlas_uv = np.einsum(
-        "pc,pcd->pd", place.bary, topology.uvs[topology.face_uvs[skin][place.face]]
-    )
-    column = np.clip((atlas_uv[:, 0] * SIZE).astype(int), 0, SIZE - 1)
-    row = np.clip(((1 - atlas_uv[:, 1]) * SIZE).astype(int), 0, SIZE - 1)
-    total = np.zeros((SIZE, SIZE), dtype=np.float32)
-    count = np.zeros((SIZE, SIZE), dtype=np.float32)
-    np.add.at(total, (row, column), value)
-    np.add.at(count, (row, column), 1.0)
-    # Spread a little: samples are denser than texels, but not on every single one.
-    cover = gaussian_filter(total, 0.8) / np.maximum(gaussian_filter(count, 0.8), 1e-3)
-    cover *= gaussian_filter((count > 0).astype(np.float32), 0.8) > 0.3
-    cover = np.clip(cover * 1.15, 0, 0.92)[..., None]
-    paint = np.array(colour, dtype=np.float32)
-    atlas[:] = (atlas * (1 - cover) + paint * cover).astype(np.uint8)
 
 
 def fill_transparent(picture: Image.Image) -> Pixels:

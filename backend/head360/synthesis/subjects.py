@@ -10,6 +10,41 @@ from head360.geometry.bilinear import BilinearModel
 
 
 @dataclass(frozen=True)
+class SkinTouch:
+    """What makes a skin this subject's own; the defaults leave a skin picture as it is.
+
+    Attributes:
+        other: the skin blended in, or None.
+        blend: 0…1 share of the other skin's colour.
+        complexion: sRGB 0–255 that the cheeks come to; None keeps the blend's.
+        redness: −1…1, cheeks, nose and ears paler or ruddier.
+        age: 0…1, strength of the lines taken from ``lines``.
+        lines: an old skin of like tone whose detail is added, or None.
+        freckles: 0…1. moles: how many. stubble: 0…1, shadow of a shaved beard.
+    """
+
+    other: str | None = None
+    blend: float = 0.0
+    complexion: tuple[int, int, int] | None = None
+    redness: float = 0.0
+    age: float = 0.0
+    lines: str | None = None
+    freckles: float = 0.0
+    moles: int = 0
+    stubble: float = 0.0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the skin picture itself changes."""
+        return self.other is not None or self.complexion is not None or self.lines is not None
+
+    @property
+    def marks(self) -> bool:
+        """Whether anything is painted onto the skin."""
+        return bool(self.redness or self.freckles or self.moles or self.stubble)
+
+
+@dataclass(frozen=True)
 class SubjectSpec:
     """One subject.
 
@@ -20,6 +55,8 @@ class SubjectSpec:
         brow_colour: sRGB 0–255.
         style: the hair style this subject wears by default.
         iris_gain: brightness of the iris picture.
+        touch: what is done to the skin.
+        hair_colour: name of a natural colour; None keeps each style's own.
     """
 
     name: str
@@ -30,6 +67,8 @@ class SubjectSpec:
     brow_colour: tuple[int, int, int]
     style: str
     iris_gain: float = 1.0
+    touch: SkinTouch = SkinTouch()
+    hair_colour: str | None = None
 
     def shape(self, model: BilinearModel) -> np.ndarray:
         """(S,) float32 identity coefficients of this subject."""
@@ -57,17 +96,10 @@ CAST: tuple[SubjectSpec, ...] = (
 
 
 def cast(count: int) -> tuple[SubjectSpec, ...]:
-    """The first ``count`` subjects; beyond the named cast, combinations drawn by seed."""
-    chosen = list(CAST[:count])
-    for extra in range(len(chosen), count):
-        rng = np.random.default_rng(10_000 + extra)
-        template = CAST[int(rng.integers(len(CAST)))]
-        eyes = CAST[int(rng.integers(len(CAST)))]
-        chosen.append(
-            SubjectSpec(
-                f"subject{extra:03d}", 10_000 + extra, template.skin, eyes.iris,
-                f"eyebrow{int(rng.integers(1, 13)):03d}", template.brow_colour,
-                CAST[int(rng.integers(len(CAST)))].style, eyes.iris_gain,
-            )
-        )  # fmt: skip
-    return tuple(chosen)
+    """The first ``count`` subjects: the named cast, then people drawn by number.
+
+    A larger cast begins with the smaller one; names are unique.
+    """
+    from head360.synthesis.people import person  # which needs the classes of this file
+
+    return (*CAST[:count], *(person(number) for number in range(len(CAST), count)))

@@ -12,12 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from head360.geometry.assets import find_assets
+from head360.geometry.assets import find_wardrobe
 from head360.geometry.ict import IctModel, load_ict
 from head360.geometry.lattice import Lattice
 from head360.geometry.topology import Topology
 from head360.synthesis import hair
-from head360.synthesis.skins import head_atlas
+from head360.synthesis.skins import Canvas, FolderMaterials, head_atlas
 from head360.synthesis.subjects import SubjectSpec
 
 Floats = NDArray[np.float32]
@@ -32,8 +32,15 @@ class Wardrobe(Protocol):
     def tongue(self, topology: Topology) -> NDArray[np.bool_]:
         """(N,) which vertices belong to the tongue."""
 
-    def atlas(self, topology: Topology, spec: SubjectSpec) -> NDArray[np.uint8]:
+    def atlas(
+        self, topology: Topology, spec: SubjectSpec, detail: bool = False
+    ) -> NDArray[np.uint8]:
         """(1024, 1024, 3) uint8 sRGB albedo of a subject, top row first.
+
+        Args:
+            topology: of the bilinear model.
+            spec: whose.
+            detail: False paints mouth, eyes and brows as in the first look; True as they are now.
 
         Raises:
             BadInput: a picture is missing.
@@ -52,7 +59,9 @@ class FolderWardrobe:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.materials = FolderMaterials(folder)
         self._ict_model: IctModel | None = None
+        self._canvas: Canvas | None = None
 
     def generic(self, topology: Topology) -> Floats:
         """See :class:`Wardrobe`."""
@@ -62,16 +71,17 @@ class FolderWardrobe:
         """See :class:`Wardrobe`."""
         return np.isin(topology.ict_vertices, self._ict().tongue)
 
-    def atlas(self, topology: Topology, spec: SubjectSpec) -> NDArray[np.uint8]:
+    def atlas(
+        self, topology: Topology, spec: SubjectSpec, detail: bool = False
+    ) -> NDArray[np.uint8]:
         """See :class:`Wardrobe`."""
-        return head_atlas(
-            topology, self.generic(topology), self.tongue(topology), self.folder, skin=spec.skin,
-            iris=spec.iris, brow=spec.brow, brow_colour=spec.brow_colour, iris_gain=spec.iris_gain,
-        )  # fmt: skip
+        if self._canvas is None or self._canvas.topology is not topology:
+            self._canvas = Canvas(topology, self.generic(topology), self.tongue(topology))
+        return head_atlas(self._canvas, self.materials, spec, detail)
 
     def style(self, spec: hair.StyleSpec, generic_to_canonical: Lattice) -> hair.Style:
         """See :class:`Wardrobe`."""
-        return hair.load_style(spec, self.folder, generic_to_canonical)
+        return hair.make_style(spec, self.folder, generic_to_canonical)
 
     def _ict(self) -> IctModel:
         if self._ict_model is None:
@@ -80,9 +90,12 @@ class FolderWardrobe:
 
 
 def open_wardrobe(path: Path | None = None) -> Wardrobe:
-    """The wardrobe at ``path``, or where ``find_assets`` looks.
+    """The wardrobe at ``path``, a folder of raw assets or a pack, or where it is usually found.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or the pack is damaged.
     """
-    return FolderWardrobe(path if path is not None else find_assets())
+    from head360.synthesis.pack import PackWardrobe  # which needs FolderWardrobe
+
+    place = path if path is not None else find_wardrobe()
+    return PackWardrobe(place) if place.is_file() else FolderWardrobe(place)

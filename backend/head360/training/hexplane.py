@@ -27,11 +27,13 @@ from head360.heads.package import png_bytes
 from head360.heads.windows import autocast, render_window
 from head360.networks.banks import Blend
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
+from head360.rendering.cameras import Camera
 from head360.rendering.volume import GRID
 from head360.training import checkpoint, losses
 from head360.training.hull import carve
+from head360.training.live import LiveStream
 from head360.training.metrics import on_white, psnr
-from head360.training.shots import Shots
+from head360.training.shots import Moment, Shots
 
 Floats = NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ class Trainer:
         held_out: groups with held-out cameras for previews and progress figures.
         name: of the model; the run folder's by default.
         recipe: facts about data and preset for the manifest.
+        stream: draws the groups while training; ``shots`` then serve the hulls of the hair alone.
     """
 
     def __init__(
@@ -98,8 +101,10 @@ class Trainer:
         held_out: Shots | None = None,
         name: str | None = None,
         recipe: dict[str, Any] | None = None,
+        stream: LiveStream | None = None,
     ) -> None:
         self.shots, self.config, self.settings, self.device = shots, config, settings, device
+        self.stream = stream
         self.held_out = held_out
         self.out = writable_folder(out)
         self.model = BilinearModel.builtin()
@@ -236,21 +241,21 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One optimisation step on one group; returns its losses."""
         settings, shots, config = self.settings, self.shots, self.config
-        group = int(self.rng.integers(len(shots)))
+        moment = self._next_moment()
         for entry in self.optimiser.param_groups:
             entry["lr"] = entry["peak"] * self.rate()
         self.optimiser.zero_grad(set_to_none=True)
-        subject = int(shots.subject[group])
-        style = int(shots.style[group]) if shots.style[group] >= 0 else None
+        subject = moment.subject
+        style = moment.style if moment.style >= 0 else None
         identity, lattice = self.head.identity(shots.shapes[subject])
-        vertices = identity.pose(shots.blendshapes[group])
+        vertices = identity.pose(moment.blendshapes)
         pose = pose_inputs(vertices, self.model.topology, config.plane_size, self.device)
         views, truths, hairs = [], [], []
-        for view in range(shots.cameras.shape[1]):
-            window, raw_window = self._window(group, view)
-            views.append(self._view(pose, group, view, window, raw_window))
-            truths.append(_crop(shots.rgba[group, view], window))
-            hairs.append(_crop(shots.hair[group, view], raw_window))
+        for view in range(len(moment.cameras)):
+            window, raw_window = self._window(moment.rgba[view])
+            views.append(self._view(pose, moment.camera(view), window, raw_window))
+            truths.append(_crop(moment.rgba[view], window))
+            hairs.append(_crop(moment.hair[view], raw_window))
         codes = self.head.codes(
             shots.subjects[subject], None if style is None else shots.styles[style]
         )
@@ -263,7 +268,7 @@ class Trainer:
             hair_planes = None if style is None else self.net.hair_planes(Blend.of(style))
             planes = self.net.head_planes(
                 texture, pose.uv, pose.index, pose.depths, blend,
-                torch.from_numpy(shots.blendshapes[group]).to(self.device),
+                torch.from_numpy(np.array(moment.blendshapes)).to(self.device),
             )  # fmt: skip
             out, raw, _ = render_window(
                 self.net, texture, hair_planes, planes, views, box, lattice, self.rng
@@ -289,13 +294,19 @@ class Trainer:
         self.optimiser.step()
         return {key: float(value.detach()) for key, value in terms.items()}
 
-    def _window(self, group: int, view: int) -> tuple[Window, Window]:
-        """A random crop, drawn towards where the picture has content."""
+    def _next_moment(self) -> Moment:
+        """The group of this step: the stream's, or one of the kept ones at random."""
+        if self.stream is not None:
+            return self.stream.moment(self.step)
+        return self.shots.moment(int(self.rng.integers(len(self.shots))))
+
+    def _window(self, rgba: NDArray[np.uint8]) -> tuple[Window, Window]:
+        """A random crop of a (S, S, 4) picture, drawn towards where it has content."""
         crop, size = self.settings.crop, self.shots.rgba.shape[-2]
         raw = size // 2
         left = top = 0
         if crop < raw:
-            rows, columns = np.nonzero(self.shots.rgba[group, view, ::16, ::16, 3])
+            rows, columns = np.nonzero(rgba[::16, ::16, 3])
             if len(rows):
                 pick = int(self.rng.integers(len(rows)))
                 jitter = self.rng.integers(-crop // 4, crop // 4 + 1, 2)
@@ -309,11 +320,11 @@ class Trainer:
         return (2 * left, 2 * top, 2 * right, 2 * bottom), (left, top, right, bottom)
 
     def _view(
-        self, pose: PoseInputs, group: int, view: int, window: Window, raw_window: Window
+        self, pose: PoseInputs, camera: Camera, window: Window, raw_window: Window
     ) -> ViewInputs:
         size = self.shots.rgba.shape[-2]
         return view_inputs(
-            pose, self.model.topology, self.shots.camera(group, view), (size, size), window,
+            pose, self.model.topology, camera, (size, size), window,
             (size // 2, size // 2), raw_window, self.device,
         )  # fmt: skip
 
@@ -333,6 +344,7 @@ class Trainer:
             **settings_facts(self.config, self.settings),
             "subjects": self.shots.subjects,
             "styles": self.shots.styles,
+            "live": None if self.stream is None else asdict(self.stream.photographer.spec),
         }
 
     def _record(self, averages: dict[str, float]) -> None:

@@ -19,6 +19,7 @@ from head360.errors import BadInput, Cancelled, TryAgain
 from head360.files import writable_folder
 from head360.geometry.bilinear import BilinearModel
 from head360.synthesis.hair import STYLES
+from head360.synthesis.looks import FIRST_LOOK, LATEST_LOOK
 from head360.synthesis.processes import prepare_worker
 from head360.synthesis.studio import Studio
 from head360.synthesis.subjects import cast
@@ -30,6 +31,7 @@ Floats = NDArray[np.float32]
 Part = tuple[Floats, NDArray[np.float64], NDArray[np.uint8], NDArray[np.uint8]]
 Progress = Callable[[int, int], None]
 
+LOOKS = {look.version: look for look in (FIRST_LOOK, LATEST_LOOK)}
 GROUPS_PER_JOB = 16  # few enough that a request to stop is heard soon
 _RESERVE = 64 << 20  # bytes that stay free beside the pictures
 
@@ -64,30 +66,10 @@ def shoot(
         TryAgain: a worker process was killed.
     """
     spec = spec.checked()
-    known = [style.name for style in STYLES]
-    if style_names is None and not 1 <= spec.styles <= len(known):
-        raise BadInput(f"The studio has {len(known)} hair styles, not {spec.styles}.")
-    names = list(style_names) if style_names is not None else known[: spec.styles]
+    names, shapes = who_and_what(spec, shapes, style_names)
     subjects = cast(spec.subjects)
-    strangers = [name for name in names if name not in known]
-    strangers += [name for name in shapes or {} if name not in {s.name for s in subjects}]
-    if strangers:
-        raise BadInput(
-            f"The studio does not know {', '.join(strangers)}: evaluate this model on a data set "
-            "of its own with --data."
-        )
-    if shapes is None:
-        model = BilinearModel.builtin()
-        shapes = {subject.name: subject.shape(model) for subject in subjects}
-    # Each group has a random stream of its own: the result does not depend on the workers.
-    plan = []
-    for group in range(spec.groups):
-        rng = np.random.default_rng([spec.seed, group])
-        bald = rng.random() < spec.bald or not names
-        # Stepping with both keeps every pairing, and small sets see every style.
-        style = -1 if bald else (group + group // len(subjects)) % len(names)
-        plan.append((group % len(subjects), style))
-    photographer = Photographer(spec, plan, shapes, names)
+    photographer = Photographer(spec, shapes, names)
+    plan = [photographer.planned(group) for group in range(spec.groups)]
     atlases = np.stack([photographer.studio.sitter(s.name).atlas for s in subjects])
     size, half = spec.size, spec.size // 2
     shots = Shots(
@@ -125,10 +107,38 @@ def shoot(
             keep(job, photographer.shoot(job))
     else:
         del photographer  # the workers have their own
-        _in_processes(Photographer(spec, plan, shapes, names), jobs, workers, keep)
+        _in_processes(Photographer(spec, shapes, names), jobs, workers, keep)
     if folder is not None:
         shots.save(folder, spec)
     return shots
+
+
+def who_and_what(
+    spec: SynthSpec,
+    shapes: dict[str, Floats] | None = None,
+    style_names: tuple[str, ...] | None = None,
+) -> tuple[list[str], dict[str, Floats]]:
+    """Names of the styles and identity coefficients by subject; arguments as in :func:`shoot`.
+
+    Raises:
+        BadInput: a subject or style is not the studio's.
+    """
+    known = [style.name for style in STYLES]
+    if style_names is None and not 1 <= spec.styles <= len(known):
+        raise BadInput(f"The studio has {len(known)} hair styles, not {spec.styles}.")
+    names = list(style_names) if style_names is not None else known[: spec.styles]
+    subjects = cast(spec.subjects)
+    strangers = [name for name in names if name not in known]
+    strangers += [name for name in shapes or {} if name not in {s.name for s in subjects}]
+    if strangers:
+        raise BadInput(
+            f"The studio does not know {', '.join(strangers)}: evaluate this model on a data set "
+            "of its own with --data."
+        )
+    if shapes is None:
+        model = BilinearModel.builtin()
+        shapes = {subject.name: subject.shape(model) for subject in subjects}
+    return names, shapes
 
 
 def _pictures(shape: tuple[int, ...], folder: Path | None, name: str) -> NDArray[np.uint8]:
@@ -158,13 +168,11 @@ class Photographer:
 
     Attributes:
         spec: what to photograph.
-        plan: per group (subject, style) as indices; style −1 is bald.
         shapes: subject → identity coefficients.
         styles: names.
     """
 
     spec: SynthSpec
-    plan: list[tuple[int, int]]
     shapes: dict[str, Floats]
     styles: list[str]
 
@@ -173,8 +181,18 @@ class Photographer:
         """Built when first needed."""
         return Studio(
             BilinearModel.builtin(), open_wardrobe(), cast(self.spec.subjects),
-            samples=self.spec.samples, shapes=self.shapes,
+            samples=self.spec.samples, shapes=self.shapes, look=LOOKS[self.spec.look],
         )  # fmt: skip
+
+    def planned(self, group: int) -> tuple[int, int]:
+        """(subject, style) of a group as indices; style −1 is bald."""
+        # Each group has a random stream of its own: the result does not depend on the workers.
+        rng = np.random.default_rng([self.spec.seed, group])
+        people = self.spec.subjects
+        bald = rng.random() < self.spec.bald or not self.styles
+        # Stepping with both keeps every pairing, and small sets see every style.
+        style = -1 if bald else (group + group // people) % len(self.styles)
+        return group % people, style
 
     def shoot(self, groups: list[int], stopped: Callable[[], bool] = lambda: False) -> Part:
         """Blendshapes, cameras, pictures and hair coverage of ``groups``.
@@ -193,7 +211,7 @@ class Photographer:
             if stopped():
                 raise Cancelled("Stopped while taking pictures.")
             rng = np.random.default_rng([spec.seed, group, 1])
-            subject, style = self.plan[group]
+            subject, style = self.planned(group)
             blendshapes[row] = draw_expression(rng)
             vertices = studio.pose(names[subject], blendshapes[row])
             worn = None if style < 0 else self.styles[style]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from head360.errors import BadInput
 from head360.files import atomic_path, writable_folder, write_text
 from head360.rendering.cameras import Camera
+from head360.synthesis.looks import FIRST_LOOK, LATEST_LOOK
 
 Floats = NDArray[np.float32]
 MAX_SUBJECTS, MAX_GROUPS = 1000, 1_000_000
@@ -33,6 +34,9 @@ class SynthSpec:
         seed: of everything.
         bald: share of groups without hair.
         samples: supersampling per axis.
+        look: 1 are the pictures that the first heads were trained on, 2 the studio's latest.
+        live: 1 draws every training group while training; nothing but what the hull of the hair
+            and the previews need is kept, and ``groups`` is not used.
         held_out: True draws the held-out cameras of the evaluation instead.
     """
 
@@ -44,6 +48,8 @@ class SynthSpec:
     seed: int = 0
     bald: float = 0.25
     samples: int = 3
+    look: int = LATEST_LOOK.version
+    live: int = 0
     held_out: bool = False
 
     @staticmethod
@@ -81,12 +87,38 @@ class SynthSpec:
             ("seed", self.seed, 0, 2**32),
             ("bald", self.bald, 0, 1),
             ("samples", self.samples, 1, 8),
+            ("look", self.look, FIRST_LOOK.version, LATEST_LOOK.version),
+            ("live", self.live, 0, 1),
         ):
             if not low <= value <= high:  # also catches NaN
                 raise BadInput(f"synth: {name}={value} is out of range: choose {low} to {high}.")
         if self.size % 2:
             raise BadInput(f"synth: size={self.size} is odd: choose an even number of pixels.")
         return self
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One group: V views of a subject, hair and expression.
+
+    Attributes:
+        subject, style: indices; style −1 is bald.
+        blendshapes: (52,) float32.
+        cameras: (V, 25) float64, see ``Camera.flat25``.
+        rgba: (V, S, S, 4) uint8 sRGB, straight alpha.
+        hair: (V, S/2, S/2) uint8 coverage by hair.
+    """
+
+    subject: int
+    style: int
+    blendshapes: Floats
+    cameras: NDArray[np.float64]
+    rgba: NDArray[np.uint8]
+    hair: NDArray[np.uint8]
+
+    def camera(self, view: int) -> Camera:
+        """The camera of one picture."""
+        return Camera.from_flat25(self.cameras[view])
 
 
 @dataclass
@@ -121,6 +153,13 @@ class Shots:
 
     def __len__(self) -> int:
         return len(self.subject)
+
+    def moment(self, group: int) -> Moment:
+        """One group, without a copy of its pictures."""
+        return Moment(
+            int(self.subject[group]), int(self.style[group]), self.blendshapes[group],
+            self.cameras[group], self.rgba[group], self.hair[group],
+        )  # fmt: skip
 
     def camera(self, group: int, view: int) -> Camera:
         """The camera of one picture."""
@@ -173,37 +212,53 @@ class Shots:
 
 
 # Raised whenever the same spec gives other pictures: kept ones are then taken again.
-PICTURES_VERSION = 2
+PICTURES_VERSION = 3
 _ARRAYS = ("shapes", "subject", "style", "blendshapes", "cameras", "rgba", "hair", "atlases")
 
 
 def load_folder(folder: Path, size: int = 256, views: int = 4) -> Shots:
     """Read a SYNHEAD folder written by ``head360 synth`` into groups.
 
+    Held-out views are left out. A data set without bald twins or masks (an artist's may have none)
+    gives no bald groups and no coverage by hair.
+
     Raises:
-        BadInput: no manifest, missing files, or pictures of another size than their manifest says.
+        BadInput: no manifest, missing files, pictures of another size than their manifest says, or
+            subjects without coefficients of the bilinear model, on which a head is built.
     """
     from PIL import Image
 
-    from head360.datasets.synhead import SynheadDataset
+    from head360.datasets.synhead_read import SynheadDataset
 
     data = SynheadDataset.open(folder)
-    subjects, styles = tuple(data.subjects), tuple(data.styles)
-    records = data.manifest.subjects
+    styles = tuple(data.styles)
+    # The same person may sit several times, with other hair: learned as one identity.
+    people = {record.person: record for record in reversed(data.manifest.subjects)}
+    records = [people[name] for name in dict.fromkeys(r.person for r in data.manifest.subjects)]
+    subjects = tuple(record.person for record in records)
+    strangers = [record.name for record in records if not record.shape]
+    if strangers:
+        raise BadInput(
+            f"{folder} gives no identity coefficients for {strangers[0]}: a head is trained on "
+            "shapes of the bilinear model; fit the mesh to it first, or use head360 synth."
+        )
+    kinds = set(data.manifest.kinds)
     groups = [group for group in data.groups(views) if len(group) == views]
     if not groups:
         raise BadInput(
             f"{folder} has no expression with at least {views} views: render more views."
         )
     # Every third moment is learned a second time from its bald twins.
-    plan = [(group, False) for group in groups] + [(group, True) for group in groups[::3]]
+    plan = [(group, False) for group in groups] + [
+        (group, True) for group in groups[::3] if "bald" in kinds
+    ]
     rgba = np.empty((len(plan), views, size, size, 4), dtype=np.uint8)
     hair = np.zeros((len(plan), views, size // 2, size // 2), dtype=np.uint8)
     for g, (group, bald) in enumerate(plan):
         for v, shot in enumerate(group):
             picture = Image.fromarray(shot.load_bald() if bald else shot.load_rgba())
             rgba[g, v] = np.asarray(picture.resize((size, size), Image.Resampling.BOX))
-            if not bald:
+            if not bald and "mask" in kinds:
                 mask = Image.fromarray(shot.load_mask()[..., 1])
                 hair[g, v] = np.asarray(mask.resize((size // 2,) * 2, Image.Resampling.BOX))
     return Shots(
@@ -211,7 +266,7 @@ def load_folder(folder: Path, size: int = 256, views: int = 4) -> Shots:
         styles,
         np.stack([np.asarray(record.shape, dtype=np.float32) for record in records]),
         tuple(record.style for record in records),
-        np.array([subjects.index(group[0].subject) for group, _ in plan], dtype=np.int32),
+        np.array([subjects.index(group[0].person) for group, _ in plan], dtype=np.int32),
         np.array(
             [-1 if bald else styles.index(group[0].style) for group, bald in plan], dtype=np.int32
         ),

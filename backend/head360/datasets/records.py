@@ -1,0 +1,94 @@
+"""What both layouts say about themselves: people, styles, licences; and how JSON is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import msgspec
+
+from head360.errors import BadInput
+
+MANIFEST = "manifest.json"
+LANDMARKS, DENSE = 68, 468
+T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Head(msgspec.Struct):
+    """The two fields of a manifest that say how to read the others."""
+
+    kind: Any = None
+    schema: Any = None
+
+
+class Notice(msgspec.Struct, forbid_unknown_fields=True):
+    """Licence of material that went into the pictures."""
+
+    what: str
+    licence: str
+    holder: str
+
+
+class SubjectRecord(msgspec.Struct, omit_defaults=True):
+    """One sitter. Only ``name``, ``person`` and ``style`` are known of an artist's own character.
+
+    Attributes:
+        name: of the sitter, also the folder's name.
+        person: who it is; the same person may sit with several styles under several names.
+        style: hair that is worn.
+        seed: of the shape.
+        shape: identity coefficients of the bilinear model; empty where there are none.
+        looks: skin, eyes, brows and so on, as the generator calls them.
+    """
+
+    name: str
+    person: str
+    style: str
+    seed: int | None = None
+    shape: list[float] = []
+    looks: dict[str, Any] = {}
+
+
+class StyleRecord(msgspec.Struct):
+    """One hair style that occurs in the data set."""
+
+    name: str
+    label: str
+
+
+def decode(path: Path, kind: type[T]) -> T:
+    """Read a JSON file of a known kind.
+
+    Raises:
+        BadInput: missing, unreadable, truncated or of another form; the sentence names the file.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise BadInput(
+            f"Cannot read {path} ({error.strerror}): choose a complete data set."
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{path} is damaged or not of this kind ({error}): make the data set again."
+        ) from error
+
+
+def safe_name(name: str) -> bool:
+    """Whether a name may be a folder on every system and sorts as the release's loader sorts."""
+    return _NAME.fullmatch(name) is not None and not name.endswith(".") and len(name) <= 64
+
+
+def inside(place: str) -> bool:
+    """Whether a path of a manifest stays in the data set and is written the one portable way."""
+    path = PurePosixPath(place)
+    return (
+        bool(place)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and "\\" not in place
+        and ":" not in place
+        and path.as_posix() == place
+    )
