@@ -127,7 +127,7 @@ def test_a_window_equals_its_part_of_the_whole_raw_picture(head: HexPlaneHead) -
         doubled = tuple(2 * value for value in window)
         view = view_inputs(inputs, topology, camera, (64, 64), doubled, (32, 32), window)
         with torch.no_grad():
-            return render_window(  # fmt: skip
+            return render_window(
                 head.net,
                 pose.state["look"].texture,
                 None,
