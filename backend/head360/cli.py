@@ -27,6 +27,7 @@ GROUPS = (
     "render",
     "looks",
     "extract",
+    "export",
 )
 
 _STOPPED = "Stopped. Files that were finished are kept; the same command continues or starts again."

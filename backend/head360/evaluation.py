@@ -2,7 +2,9 @@
 
 Every figure is on images composited over white, sRGB-encoded, at output size. PSNR and SSIM are of
 whole images, averaged over images; ``by_region`` pools the pixels of a region over all images. SSIM
-is scikit-image's with its defaults for 8-bit colour.
+is scikit-image's with its defaults for 8-bit colour. ``hair_swap_psnr`` averages over the images in
+which somebody wears another style than their own (Head360, Table 4: the studio photographs any
+pairing, so there is a truth). LPIPS and identity appear where weights are given.
 """
 
 from __future__ import annotations
@@ -14,19 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
+from torch import nn
 
 from head360.errors import BadInput
 from head360.files import write_bytes
-from head360.heads.base import Head
+from head360.heads.base import Head, Pose
 from head360.heads.package import png_bytes
+from head360.networks.perceptual import Lpips, identity_similarity, to_tensor
+from head360.rendering import raster
+from head360.rendering.cameras import Camera
 from head360.synthesis.looks import FIRST_LOOK, LATEST_LOOK
 from head360.training.metrics import on_white, psnr
 from head360.training.shots import Shots
 
 Floats = NDArray[np.float32]
 
+MOUTH_PARTS = ("teeth", "gums_tongue", "mouth_socket")
 FRONT_DEG, BACK_DEG = 60.0, 120.0  # limits of the view bands, yaw away from the face
 
 
@@ -40,6 +48,9 @@ class Sample:
         band: "front", "side" or "back".
         bald: whether the subject wears no hair.
         errors: per region, sum of squared errors and number of values.
+        swapped: whether the hair is another than the subject's own.
+        lpips: perceptual distance, where weights were given.
+        identity: cosine of face embeddings, where a recogniser was given and the face is seen.
     """
 
     pictures: tuple[Floats, Floats] | None
@@ -48,6 +59,18 @@ class Sample:
     band: str
     bald: bool
     errors: dict[str, tuple[float, int]]
+    swapped: bool = False
+    lpips: float | None = None
+    identity: float | None = None
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Optional networks, see ``networks.perceptual``."""
+
+    lpips: Lpips | None = None
+    identity: nn.Module | None = None
+    device: str = "cpu"
 
 
 def band_of(position: NDArray) -> str:
@@ -77,6 +100,7 @@ def compare(
     shots: Shots,
     progress: Callable[[int, int], None] | None = None,
     keep: Collection[int] = (),
+    judges: Judges | None = None,
 ) -> list[Sample]:
     """Render every picture of ``shots`` with ``head`` and compare.
 
@@ -87,6 +111,7 @@ def compare(
             with another face.
     """
     samples: list[Sample] = []
+    judges = judges or Judges()
     size = shots.rgba.shape[-2]
     views = shots.cameras.shape[1]
     for index in np.unique(shots.subject):
@@ -99,8 +124,10 @@ def compare(
                 f"{head.name}: use pictures of the model's own subjects."
             )
     for group in range(len(shots)):
+        subject = int(shots.subject[group])
         style = None if shots.style[group] < 0 else shots.styles[shots.style[group]]
-        codes = head.codes(shots.subjects[shots.subject[group]], style)
+        swapped = style is not None and style != shots.default_style[subject]
+        codes = head.codes(shots.subjects[subject], style)
         pose = head.pose(codes, shots.blendshapes[group])
         for view in range(views):
             camera = shots.camera(group, view)
@@ -109,7 +136,10 @@ def compare(
             truth, predicted = on_white(rgba), on_white(frame.rgba)
             squared = ((truth - predicted).astype(np.float64) ** 2).sum(-1)
             hair = shots.hair[group, view].repeat(2, 0).repeat(2, 1) > 127
-            regions = {"hair": hair, "head": (rgba[..., 3] > 0.5) & ~hair}
+            bare = (rgba[..., 3] > 0.5) & ~hair
+            parts = seen_parts(head, pose, camera, size)
+            regions = {"hair": hair, "head": bare}
+            regions |= {name: bare & mask for name, mask in parts.items()}
             errors = {
                 name: (float(squared[mask].sum()), 3 * int(mask.sum()))
                 for name, mask in regions.items()
@@ -123,11 +153,49 @@ def compare(
                     band_of(camera.position),
                     style is None,
                     errors,
+                    swapped,
+                    _lpips(judges, truth, predicted),
+                    _identity(judges, head, pose, camera, truth, predicted),
                 )
             )
             if progress is not None:
                 progress(len(samples), len(shots) * views)
     return samples
+
+
+def seen_parts(head: Head, pose: Pose, camera: Camera, size: int) -> dict[str, NDArray[np.bool_]]:
+    """(size, size) masks of the posed mesh's face and mouth (teeth, gums, tongue), hair ignored."""
+    mesh = head.mesh(pose.codes)
+    screen = raster.perspective_screen(pose.vertices, camera, size, size)
+    face = raster.rasterize(screen[None], mesh.faces, size, size).face[0]
+    names = np.array(mesh.part_names)[mesh.parts[face]]
+    hit = face >= 0
+    return {"face": hit & (names == "face"), "mouth": hit & np.isin(names, MOUTH_PARTS)}
+
+
+def _lpips(judges: Judges, truth: Floats, predicted: Floats) -> float | None:
+    if judges.lpips is None:
+        return None
+    with torch.no_grad():
+        pair = to_tensor(predicted, judges.device), to_tensor(truth, judges.device)
+        return float(judges.lpips(*pair)[0])
+
+
+def _identity(
+    judges: Judges, head: Head, pose: Pose, camera: Camera, truth: Floats, predicted: Floats
+) -> float | None:
+    """Similarity of the face crops; None without a recogniser or where the face looks away."""
+    if judges.identity is None or band_of(camera.position) != "front":
+        return None
+    mesh, size = head.mesh(pose.codes), len(truth)
+    skin = np.unique(mesh.faces[mesh.parts == mesh.part_names.index("face")])
+    pixels = camera.project(pose.vertices[skin], size, size)[0]
+    low, high = pixels.min(0), pixels.max(0)
+    half = max(8.0, float((high - low).max()) / 2)
+    left, top = np.clip(np.floor((low + high) / 2 - half), 0, size - 8).astype(int)
+    right, bottom = np.clip(np.ceil((low + high) / 2 + half), 8, size).astype(int)
+    window = np.s_[top:bottom, left:right]
+    return identity_similarity(judges.identity, predicted[window], truth[window], judges.device)
 
 
 def summarise(samples: list[Sample]) -> dict[str, Any]:
@@ -139,13 +207,13 @@ def summarise(samples: list[Sample]) -> dict[str, Any]:
         return round(float(np.mean([s.psnr for s in chosen])), 2) if chosen else None
 
     regions: dict[str, float | None] = {}
-    for name in ("head", "hair"):
-        total = sum(s.errors[name][0] for s in samples)
-        count = sum(s.errors[name][1] for s in samples)
+    for name in ("head", "face", "mouth", "hair"):
+        total = sum(s.errors[name][0] for s in samples if name in s.errors)
+        count = sum(s.errors[name][1] for s in samples if name in s.errors)
         regions[name] = (
             round(-10 * float(np.log10(max(total / count, 1e-12))), 2) if count else None
         )
-    return {
+    figures = {
         "images": len(samples),
         "psnr": mean(samples),
         "psnr_with_hair": mean([s for s in samples if not s.bald]),
@@ -155,7 +223,13 @@ def summarise(samples: list[Sample]) -> dict[str, Any]:
             band: mean([s for s in samples if s.band == band]) for band in ("front", "side", "back")
         },
         "by_region": regions,
+        "hair_swap_psnr": mean([s for s in samples if s.swapped]),
     }
+    for name in ("lpips", "identity"):
+        values = [value for s in samples if (value := getattr(s, name)) is not None]
+        if values:
+            figures[name] = round(float(np.mean(values)), 4)
+    return figures
 
 
 def sheet_indices(total: int, count: int = 12) -> list[int]:
@@ -178,12 +252,13 @@ def evaluate(
     shots: Shots,
     sheet: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    judges: Judges | None = None,
 ) -> dict[str, Any]:
     """Compare, summarise and, if asked, draw the picture table."""
     start = time.monotonic()
     total = len(shots) * shots.cameras.shape[1]
     keep = sheet_indices(total) if sheet is not None else []
-    samples = compare(head, shots, progress, keep)
+    samples = compare(head, shots, progress, keep, judges)
     result = summarise(samples)
     result["seconds"] = round(time.monotonic() - start, 1)
     if sheet is not None:

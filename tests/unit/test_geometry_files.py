@@ -33,14 +33,26 @@ def parse_glb(path: Path) -> tuple[dict, list[np.ndarray]]:
     binary = data[28 + size :]
     assert len(binary) == binary_size
     arrays = []
+    types = {5126: "<f4", 5123: "<u2", 5125: "<u4"}
+
+    def read(view: int, component: int, count: int, width: int) -> np.ndarray:
+        offset = document["bufferViews"][view]["byteOffset"]
+        assert offset % 4 == 0
+        values = np.frombuffer(binary, types[component], count * width, offset)
+        return values.reshape(-1, width)
+
     for accessor in document["accessors"]:
-        view = document["bufferViews"][accessor["bufferView"]]
-        assert view["byteOffset"] % 4 == 0
-        dtype = {5126: "<f4", 5123: "<u2", 5125: "<u4"}[accessor["componentType"]]
-        width = {"SCALAR": 1, "VEC3": 3}[accessor["type"]]
-        values = np.frombuffer(
-            binary, dtype, accessor["count"] * width, view["byteOffset"]
-        ).reshape(-1, width)
+        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}[accessor["type"]]
+        component, count = accessor["componentType"], accessor["count"]
+        values = np.zeros((count, width), types[component])
+        if "bufferView" in accessor:
+            values = read(accessor["bufferView"], component, count, width)
+        if "sparse" in accessor:
+            sparse = accessor["sparse"]
+            indices = sparse["indices"]
+            rows = read(indices["bufferView"], indices["componentType"], sparse["count"], 1)[:, 0]
+            assert (np.diff(rows.astype(int)) > 0).all()
+            values[rows] = read(sparse["values"]["bufferView"], component, len(rows), width)
         if "min" in accessor:
             np.testing.assert_array_equal(values.min(axis=0), np.float32(accessor["min"]))
             np.testing.assert_array_equal(values.max(axis=0), np.float32(accessor["max"]))

@@ -64,6 +64,10 @@ class SurfaceMesh:
     faces: NDArray[np.int32]
     colours: Floats
     normals: Floats
+    uvs: Floats | None = None
+    face_uvs: NDArray[np.int32] | None = None
+    texture: NDArray[np.uint8] | None = None
+    removed: int = 0
 
 
 @dataclass(frozen=True)
@@ -270,11 +274,15 @@ class Client:
         )
 
     def extract_surface(
-        self, head_id: str, blendshapes: ArrayLike, resolution: int = 256
+        self, head_id: str, blendshapes: ArrayLike, resolution: int = 256, texture: int = 0
     ) -> Job[SurfaceMesh]:
-        """Extract the neural surface, hair included, as a coloured mesh."""
+        """Extract the neural surface, hair included, as a coloured mesh.
+
+        ``texture``: side of a baked texture in pixels (512, 1024, 2048), 0 for none. Progress
+        events tell how far it is.
+        """
         return self._submit(
-            protocol.ExtractSurface(head_id, resolution),
+            protocol.ExtractSurface(head_id, resolution, texture),
             "surface.extract",
             blobs={"blendshapes": _weights(blendshapes)},
             decode=_surface,
@@ -355,4 +363,4 @@ def _frame(message: Message) -> RenderedFrame:
 
 
 def _surface(message: Message) -> SurfaceMesh:
-    return SurfaceMesh(**message.blobs)
+    return SurfaceMesh(**message.blobs, removed=message.body.removed)

@@ -25,6 +25,16 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--size", type=int, default=256, help="pixels per side (default: 256)")
     parser.add_argument("--seed", type=int, default=20261, help="of the held-out views")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--lpips",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="weights of LPIPS: torchvision's AlexNet or VGG-16 and the authors' linear layers",
+    )
+    parser.add_argument(
+        "--identity", type=Path, metavar="FILE", help="a TorchScript face recogniser"
+    )
     parser.add_argument("--sheet", type=Path, help="write truth, prediction and error here")
     add_device(parser)
     add_json(parser)
@@ -36,8 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     from head360 import heads
     from head360.commands.local import ProgressLine
     from head360.errors import BadInput
-    from head360.evaluation import evaluate, look_of
+    from head360.evaluation import Judges, evaluate, look_of
     from head360.files import writable_folder
+    from head360.networks.perceptual import load_identity, load_lpips
     from head360.server.heads_table import resolve
     from head360.server.worker import choose_device
     from head360.training.shoot import shoot
@@ -45,7 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.images < 1 or not 32 <= arguments.size <= 2048 or arguments.size % 2:
         raise BadInput("Use at least 1 image and an even --size between 32 and 2048.")
-    head = heads.load(resolve(arguments.model).path, choose_device(arguments.device)[0])
+    device = choose_device(arguments.device)[0]
+    head = heads.load(resolve(arguments.model).path, device)
+    judges = Judges(
+        load_lpips(arguments.lpips, device) if arguments.lpips else None,
+        load_identity(arguments.identity, device) if arguments.identity else None,
+        device,
+    )
     if arguments.sheet is not None:
         writable_folder(arguments.sheet.parent)
     if arguments.data is not None:
@@ -64,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     line = ProgressLine("picture", len(shots))
     result = {
         "model": head.name,
-        **evaluate(head, shots, arguments.sheet, lambda done, _: line.show(done)),
+        **evaluate(head, shots, arguments.sheet, lambda done, _: line.show(done), judges),
     }
     if arguments.json:
         emit_json(result)

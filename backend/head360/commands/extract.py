@@ -7,13 +7,16 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from head360.arkit.names import COUNT, INDEX
 from head360.commands import add_device, add_json, add_person, emit_json, say
 from head360.errors import BadInput
+
+if TYPE_CHECKING:
+    from head360.client.api import SurfaceMesh
 
 SUFFIXES = (".glb", ".obj", ".ply")
 
@@ -23,6 +26,13 @@ def register(commands: Any) -> None:
     parser = commands.add_parser("extract", help="extract the surface, hair included, as a mesh")
     parser.add_argument("model", metavar="MODEL", help="name or path of a model")
     parser.add_argument("--resolution", type=int, default=256, help="grid cells along one edge")
+    parser.add_argument(
+        "--texture",
+        type=int,
+        default=0,
+        choices=(0, 512, 1024, 2048),
+        help="side of a baked texture in pixels (default 0: vertex colours; a PLY has those only)",
+    )
     parser.add_argument(
         "--blend",
         nargs="+",
@@ -63,40 +73,41 @@ def parse_blend(items: Sequence[str]) -> np.ndarray:
 
 def _run(arguments: argparse.Namespace) -> int:
     from head360 import files
-    from head360.commands.local import open_head
+    from head360.client import Progress
+    from head360.commands.local import ProgressLine, open_head
+    from head360.geometry.isosurface import open_edges
 
     weights = parse_blend(arguments.blend)
     suffix = arguments.out.suffix.lower()
     if suffix not in SUFFIXES:
         raise BadInput(f"{arguments.out} is not a mesh's name: end it with .glb, .obj or .ply.")
+    if arguments.texture and suffix == ".ply":
+        raise BadInput("A PLY carries vertex colours only: leave out --texture, or write a .glb.")
     files.writable_folder(arguments.out.parent)
     start = time.perf_counter()
     with open_head(arguments) as (client, head, model):
-        job = client.extract_surface(head.head_id, weights, arguments.resolution)
+        job = client.extract_surface(head.head_id, weights, arguments.resolution, arguments.texture)
+        line = ProgressLine("extracting %", 100)
         try:
-            surface = job.wait()
+            surface = job.wait(
+                lambda event: (
+                    line.show(int(event.fraction * 100)) if isinstance(event, Progress) else None
+                )
+            )
         finally:
             job.cancel()
         device = client.welcome.device
 
-    from head360.geometry import meshfile
-
-    triangles = surface.vertices, surface.faces
-    if suffix == ".glb":
-        meshfile.write_glb(
-            arguments.out, *triangles, colours=surface.colours, normals=surface.normals
-        )
-    elif suffix == ".ply":
-        meshfile.write_ply(
-            arguments.out, *triangles, colours=surface.colours, normals=surface.normals
-        )
-    else:  # OBJ readers compute smooth normals themselves
-        meshfile.write_obj(arguments.out, *triangles, colours=surface.colours)
+    written = _write(arguments.out, surface)
     report = {
         "out": str(arguments.out),
         "bytes": arguments.out.stat().st_size,
         "vertices": len(surface.vertices),
         "faces": len(surface.faces),
+        "watertight": open_edges(surface.faces) == 0,
+        "removed": surface.removed,
+        "texture": arguments.texture,
+        "files": [str(path) for path in written],
         "resolution": arguments.resolution,
         "seconds": round(time.perf_counter() - start, 3),
         "device": device,
@@ -109,3 +120,29 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         say(f"{arguments.out}: {report['vertices']} vertices, {report['faces']} faces")
     return 0
+
+
+def _write(target: Path, surface: SurfaceMesh) -> list[Path]:
+    """The files written for ``target``: one, or three for a textured OBJ."""
+    from head360.geometry import meshfile
+    from head360.geometry.gltf import write_scene
+    from head360.heads.base import Surface
+    from head360.heads.portable import png_bytes, surface_mesh
+
+    triangles = surface.vertices, surface.faces
+    suffix = target.suffix.lower()
+    if suffix == ".glb":
+        whole = Surface(
+            *triangles, surface.colours, surface.normals,
+            surface.uvs, surface.face_uvs, surface.texture,
+        )  # fmt: skip
+        return [write_scene(target, [surface_mesh(whole, "head")])]
+    if suffix == ".ply":
+        return [
+            meshfile.write_ply(target, *triangles, colours=surface.colours, normals=surface.normals)
+        ]
+    # OBJ readers compute smooth normals themselves
+    if surface.texture is None or surface.uvs is None or surface.face_uvs is None:
+        return [meshfile.write_obj(target, *triangles, colours=surface.colours)]
+    picture = png_bytes(surface.texture)
+    return meshfile.write_textured_obj(target, *triangles, surface.uvs, surface.face_uvs, picture)

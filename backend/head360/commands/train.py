@@ -1,4 +1,4 @@
-"""``head360 train hexplane``."""
+"""``head360 train hexplane``; the stages after it are in ``train_stages``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from head360.commands import add_device, add_json, emit_json, say
+from head360.commands import add_device, add_json, emit_json, say, train_stages
 from head360.errors import BadInput
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ def register(subparsers: Any) -> None:
         "draw the pictures from the studio; they are kept in the run folder. live=1 draws them "
         "while training instead, look=1 as the first heads saw them",
     )
-    hexplane.add_argument("--preset", default="tiny", help="tiny or small (default: tiny)")
+    hexplane.add_argument(
+        "--preset", default="tiny", help="tiny, tiny-codes, small or paper (default: tiny)"
+    )
     hexplane.add_argument("--out", required=True, type=Path, help="run folder")
-    hexplane.add_argument("--steps", type=int, help="optimisation steps (default: 6000)")
+    hexplane.add_argument("--steps", type=int, help="optimisation steps (default: 9000)")
     hexplane.add_argument("--seed", type=int, default=0)
     hexplane.add_argument("--workers", type=int, default=2, help="processes that take pictures")
     hexplane.add_argument(
@@ -43,6 +45,7 @@ def register(subparsers: Any) -> None:
     add_device(hexplane)
     add_json(hexplane)
     hexplane.set_defaults(run=run_hexplane)
+    train_stages.register(kinds)
 
 
 def run_hexplane(arguments: argparse.Namespace) -> int:

@@ -93,16 +93,51 @@ def drop_floaters(
     """Remove components with fewer than ``keep_fraction`` of the largest one's triangles."""
     if not len(faces):
         return vertices, faces
-    pairs = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = sp.coo_matrix(
-        (np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])),
-        shape=(len(vertices), len(vertices)),
-    )
-    _, label = connected_components(graph, directed=False)
-    sizes = np.bincount(label[faces[:, 0]], minlength=label.max() + 1)
-    kept = faces[sizes[label[faces[:, 0]]] >= keep_fraction * sizes.max()]
+    label = face_components(faces, len(vertices))
+    sizes = np.bincount(label)
+    kept = faces[sizes[label] >= keep_fraction * sizes.max()]
     used, renumbered = np.unique(kept, return_inverse=True)
     return vertices[used], renumbered.reshape(-1, 3)
+
+
+def solid_components(
+    vertices: NDArray[np.floating], faces: NDArray[np.integer], keep_fraction: float
+) -> tuple[NDArray[np.floating], NDArray[np.integer], int]:
+    """Only what is seen from outside: floaters and the walls of inner cavities are dropped.
+
+    Args:
+        vertices, faces: (N, 3) and (F, 3), counter-clockwise seen from outside.
+        keep_fraction: of the largest component's triangles that another one needs to stay.
+
+    Returns:
+        vertices, faces, and how many components were dropped.
+    """
+    if not len(faces):
+        return vertices, faces, 0
+    label = face_components(faces, len(vertices))
+    sizes = np.bincount(label)
+    p = np.asarray(vertices, dtype=np.float64)[faces]
+    volume = np.bincount(label, np.einsum("fc,fc->f", p[:, 0], np.cross(p[:, 1], p[:, 2])))
+    keep = (sizes >= keep_fraction * sizes.max()) & (volume > 0)
+    used, renumbered = np.unique(faces[keep[label]], return_inverse=True)
+    return vertices[used], renumbered.reshape(-1, 3), int((~keep).sum())
+
+
+def face_components(faces: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """(F,) number from 0 of the connected component of each triangle; ``count`` vertices."""
+    pairs = np.concatenate([faces[:, :2], faces[:, 1:]])
+    graph = sp.coo_matrix(
+        (np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count)
+    )
+    _, label = connected_components(graph, directed=False)
+    return np.unique(label[faces[:, 0]], return_inverse=True)[1].reshape(-1)
+
+
+def open_edges(faces: NDArray[np.integer]) -> int:
+    """Edges that do not have exactly two triangles: 0 for a watertight mesh."""
+    edges = np.sort(np.concatenate([faces[:, :2], faces[:, 1:], faces[:, ::2]]), axis=1)
+    key = edges[:, 0].astype(np.int64) * (int(edges.max(initial=0)) + 1) + edges[:, 1]
+    return int((np.unique(key, return_counts=True)[1] != 2).sum())
 
 
 def signed_volume(vertices: ArrayLike, faces: NDArray[np.integer]) -> float:

@@ -15,7 +15,7 @@ from head360.errors import BadInput
 from head360.files import write_bytes
 from head360.geometry.gltf import write_glb
 
-__all__ = ["ObjMesh", "read_obj", "write_glb", "write_obj", "write_ply"]
+__all__ = ["ObjMesh", "read_obj", "write_glb", "write_obj", "write_ply", "write_textured_obj"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def write_obj(
     face_uvs: ArrayLike | None = None,
     colours: ArrayLike | None = None,
     name: str = "head",
+    library: str | None = None,
 ) -> Path:
     """Write a Wavefront OBJ.
 
@@ -63,16 +64,19 @@ def write_obj(
         faces: (F, 3) 0-based corners.
         uvs, face_uvs: (U, 2) and (F, 3); both or neither.
         colours: (N, 3) sRGB in [0, 1], appended to the ``v`` lines as many programs read them.
+        library: name of an MTL file beside it whose material ``name`` all faces use.
     """
     v, f = _checked(vertices, faces)
     if (uvs is None) != (face_uvs is None):
         raise ValueError("uvs and face_uvs belong together")
-    lines = [f"# Head360 Studio\no {name}"]
+    lines = ["# Head360 Studio", *([] if library is None else [f"mtllib {library}"]), f"o {name}"]
     if colours is None:
         lines += [f"v {x:.7g} {y:.7g} {z:.7g}" for x, y, z in v.tolist()]
     else:
         both = np.concatenate([v, np.asarray(colours, dtype=np.float64)], axis=1)
         lines += ["v " + " ".join(f"{x:.7g}" for x in row) for row in both.tolist()]
+    if library is not None:
+        lines.append(f"usemtl {name}")
     if uvs is None or face_uvs is None:
         lines += [f"f {a} {b} {c}" for a, b, c in (f + 1).tolist()]
     else:
@@ -80,6 +84,41 @@ def write_obj(
         paired = np.stack([f, np.asarray(face_uvs, dtype=np.int64)], axis=2) + 1
         lines += ["f " + " ".join(f"{a}/{t}" for a, t in row) for row in paired.tolist()]
     return write_bytes(path, ("\n".join(lines) + "\n").encode("ascii"))
+
+
+def write_textured_obj(
+    path: Path | str,
+    vertices: ArrayLike,
+    faces: ArrayLike,
+    uvs: ArrayLike,
+    face_uvs: ArrayLike,
+    picture: bytes,
+    name: str = "head",
+) -> list[Path]:
+    """Write an OBJ with its MTL and its picture beside it, under the same name.
+
+    Args:
+        vertices, faces, uvs, face_uvs: as for :func:`write_obj`.
+        picture: bytes of a PNG, sRGB.
+
+    Returns:
+        the OBJ, the MTL and the PNG; the OBJ is written last, when what it names is there.
+
+    Raises:
+        BadInput: a file name that OBJ cannot carry, or the file system refused.
+    """
+    path = Path(path)
+    if " " in path.name or not path.name.isascii():
+        raise BadInput(
+            f"An OBJ cannot name a picture beside {path.name}: choose a name of plain letters."
+        )
+    texture, library = path.with_suffix(".png"), path.with_suffix(".mtl")
+    material = ["# Head360 Studio", f"newmtl {name}", "Ka 0 0 0", "Kd 1 1 1", "Ks 0 0 0", "illum 1"]
+    material.append(f"map_Kd {texture.name}")
+    write_bytes(texture, picture)
+    write_bytes(library, ("\n".join(material) + "\n").encode("ascii"))
+    write_obj(path, vertices, faces, uvs, face_uvs, name=name, library=library.name)
+    return [path, library, texture]
 
 
 def read_obj(path: Path | str) -> ObjMesh:

@@ -12,34 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from head360.arkit import COUNT
 from head360.errors import BadInput, ModelInvalid
-from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
-from head360.geometry.isosurface import extract, sample_field
 from head360.geometry.lattice import ANCHOR_PARTS, Lattice
-from head360.heads import package
+from head360.heads import package, surfaces
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
 from head360.heads.codes import Weights, draw, hair_weights, texture_weights
 from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
 from head360.heads.refining import from_arrays, refine_picture, to_arrays
-from head360.heads.windows import LUMINANCE, Dye, autocast, enclosure, render_window, warp_occupancy
+from head360.heads.windows import LUMINANCE, Dye, autocast, render_window, warp_occupancy
 from head360.networks.banks import Blend, CodedPlanes, PlaneBank
-from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet, PosePlanes
+from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
 from head360.networks.refine import RefineNet
-from head360.rendering.cameras import Camera, from_normalised, orbit
+from head360.rendering.cameras import Camera, orbit
 from head360.rendering.volume import GRID
 
 Floats = NDArray[np.float32]
 
 KIND = "hexplane"
 _ENTRIES = ("textures.entries", "hair_planes.entries")  # stored apart, as int8
-_SURFACE_DENSITY = 8.0  # per normalised unit
-_SURFACE_BLUR = 0.8  # cells
-_ENCLOSED = 0.02  # normalised depth inside the five views beyond which a point is solid head
 _POINTS = 1 << 16
 _BOXES = 32  # warped hair hulls that are kept, 0.9 MB each
 
@@ -236,6 +230,11 @@ class HexPlaneHead(Head):
         chosen = [self._styles.index(name) for name, _ in self._fused_hair(codes)]
         return np.asarray(self._occupancy[chosen].max(0))
 
+    def exchange(self, net: HexPlaneNet) -> None:
+        """Take another network for the same subjects and styles; nothing else changes."""
+        self.net = net.to(self.device).eval()
+        self._look = None
+
     def adopt(self, codes: Codes) -> None:
         """Make style and hair colour of ``codes`` the subject's own; :meth:`save` keeps them."""
         entry = self._subjects[codes.subject]
@@ -307,83 +306,18 @@ class HexPlaneHead(Head):
     # -- surface -----------------------------------------------------------------------------
 
     def field(self, pose: Pose, points: Floats) -> tuple[Floats, Floats]:
-        """Density and colour of head and hair together.
+        """Density (M,) and sRGB (M, 3) at (M, 3) normalised points; see ``surfaces.field``."""
+        return surfaces.field(self, pose, points)
 
-        Args:
-            points: (M, 3) float32 normalised space.
-
-        Returns:
-            (M,) density per normalised unit and (M, 3) sRGB colour.
-        """
-        planes: PosePlanes = pose.state["planes"]
-        lattice: Lattice = pose.state["lattice"]
-        box = self.hair_box(pose.codes, lattice)
-        densities, colours = [], []
-        for start in range(0, len(points), _POINTS):
-            chunk = points[start : start + _POINTS]
-            tensor = torch.from_numpy(chunk).to(self.device)
-            with torch.no_grad():
-                inside = enclosure(planes, tensor)
-                sigma, colour = self.net.head_field(planes, tensor)
-                # The field is trained in a band around the mesh only; beyond it the mesh decides.
-                sigma = torch.where(inside < -_ENCLOSED, torch.zeros_like(sigma), sigma)
-                sigma = torch.where(inside > _ENCLOSED, torch.full_like(sigma, 400.0), sigma)
-                rgb = colour[:, :3]
-                if box is not None:
-                    cell = np.clip(((chunk + 1) * 0.5 * GRID).astype(int), 0, GRID - 1)
-                    where = np.flatnonzero(box[cell[:, 2], cell[:, 1], cell[:, 0]])
-                    if len(where):
-                        canonical = torch.from_numpy(lattice.to_canonical(chunk[where]))
-                        index = torch.from_numpy(where).to(self.device)
-                        look: Look = pose.state["look"]
-                        assert look.hair is not None
-                        hair, hair_colour = self.net.hair_field(
-                            look.hair, canonical.to(self.device)
-                        )
-                        if look.dye is not None:
-                            hair_colour = look.dye(hair_colour[:, :3])
-                        total = sigma[index] + hair
-                        share = (hair / total.clamp(min=1e-6))[:, None]
-                        rgb = rgb.index_copy(
-                            0, index, rgb[index] * (1 - share) + hair_colour[:, :3] * share
-                        )
-                        sigma = sigma.index_copy(0, index, total)
-            densities.append(sigma.cpu().numpy())
-            colours.append(rgb.clamp(0, 1).cpu().numpy())
-        return np.concatenate(densities), np.concatenate(colours)
-
-    def surface(self, pose: Pose, resolution: int) -> Surface:
+    def surface(
+        self,
+        pose: Pose,
+        resolution: int,
+        texture: int = 0,
+        progress: surfaces.Progress | None = None,
+    ) -> Surface:
         """See base. Raises BadInput outside 32…512 cells per axis."""
-        if not 32 <= resolution <= 512:
-            raise BadInput(f"Cannot extract at resolution {resolution}: use 32 to 512.")
-
-        def log_density(points: Floats) -> Floats:
-            # Marching cubes interpolates linearly: the logarithm is smoother than the density.
-            return np.log1p(self.field(pose, points)[0])
-
-        low, high = (-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)
-        grid = sample_field(log_density, resolution, low, high)
-        # Density jumps within a cell or two, which marching cubes turns into terraces.
-        # What is thinner than the blur (the rim of the bust, a strand) keeps half its own value.
-        grid = np.maximum(gaussian_filter(grid, _SURFACE_BLUR), 0.5 * grid)
-        normalised, faces = extract(grid, float(np.log1p(_SURFACE_DENSITY)), lower=low, upper=high)
-        positions = from_normalised(normalised).astype(np.float32)
-        normals = vertex_normals(positions, faces)
-        colours = self._colours(pose, normalised, normals, 2.0 / resolution)
-        return Surface(positions, faces, colours.astype(np.float32), normals)
-
-    def _colours(self, pose: Pose, points: Floats, normals: Floats, cell: float) -> Floats:
-        """(N, 3) colours that a ray against the normal sees around ``points`` (normalised)."""
-        steps = np.linspace(1.5, -1.5, 7, dtype=np.float32) * cell
-        through = np.ones((len(points), 1), dtype=np.float32)
-        seen, total = np.zeros_like(points), np.zeros_like(through)
-        for step in steps:
-            density, colour = self.field(pose, points + normals * step)
-            opacity = 1 - np.exp(-density[:, None] * 0.5 * cell)
-            seen += through * opacity * colour
-            total += through * opacity
-            through = through * (1 - opacity)
-        return (seen / np.maximum(total, 1e-4)).astype(np.float32)
+        return surfaces.extract_surface(self, pose, resolution, texture, progress)
 
     # -- files -------------------------------------------------------------------------------
 

@@ -33,6 +33,8 @@ def check_request(message: Message, limits: Limits) -> None:
         raise WireError(
             f"The surface resolution {body.resolution} is outside 8–{limits.resolution}.", "LIMIT"
         )
+    if isinstance(body, ExtractSurface) and body.texture not in (0, 512, 1024, 2048):
+        raise WireError("A surface's texture has 0, 512, 1024 or 2048 pixels per side.", "LIMIT")
     frames = message.blobs["numbers"].size if isinstance(body, RenderSequence) else 1
     if not 0 < frames <= limits.sequence_frames:
         raise WireError(

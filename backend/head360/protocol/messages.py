@@ -77,10 +77,12 @@ class RenderSequence(msgspec.Struct, tag="render.sequence"):
 
 
 class ExtractSurface(msgspec.Struct, tag="surface.extract"):
-    """Blob: ``blendshapes`` f32 (52,). ``resolution``: grid cells along one edge of the box."""
+    """Blob: ``blendshapes`` f32 (52,). ``resolution``: grid cells along one edge of the box;
+    ``texture``: side of a baked texture in pixels, 0 for vertex colours alone."""
 
     head: str
     resolution: int
+    texture: int = 0
 
 
 class CancelJob(msgspec.Struct, tag="job.cancel"):
@@ -196,9 +198,11 @@ class SequenceReady(msgspec.Struct, tag="sequence.done"):
 
 
 class SurfaceReady(msgspec.Struct, tag="surface"):
-    """Blobs of ``heads.base.Surface``: vertices, faces, colours, normals."""
+    """Blobs of ``heads.base.Surface``: vertices, faces, colours, normals, and where a texture was
+    asked for uvs, face_uvs, texture. ``removed``: floaters and hidden cavities dropped."""
 
     seconds: float = 0.0
+    removed: int = 0
 
 
 class CancelAnswer(msgspec.Struct, tag="cancel.answer"):

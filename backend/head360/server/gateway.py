@@ -206,7 +206,7 @@ class Gateway:
             return work.FrameTask(ref, body.width, body.height), job.blobs, left
         if isinstance(body, protocol.ExtractSurface):
             self._send(job.client, protocol.Advance("extracting", 0.0), job.id)
-            return work.SurfaceTask(ref, body.resolution), job.blobs, SURFACE_LIMIT
+            return work.SurfaceTask(ref, body.resolution, body.texture), job.blobs, SURFACE_LIMIT
         frame = {
             "blendshapes": job.blobs["blendshapes"][job.next],
             "camera": job.blobs["cameras"][job.next],
@@ -220,6 +220,11 @@ class Gateway:
         if message.re == "start":
             if isinstance(body, Failure) and not self._lane.device:
                 raise protocol.exception(body)
+            return
+        if isinstance(body, work.Advance):
+            if self._running is not None:
+                advance = protocol.Advance(body.phase, body.fraction)
+                self._send(self._running.client, advance, self._running.id)
             return
         job, self._running = self._running, None
         if job is None:
@@ -240,7 +245,7 @@ class Gateway:
         elif isinstance(job.body, protocol.RenderFrame):
             self._finish(job, protocol.FrameReady(body.seconds), message.blobs)
         else:
-            self._finish(job, protocol.SurfaceReady(body.seconds), message.blobs)
+            self._finish(job, protocol.SurfaceReady(body.seconds, body.removed), message.blobs)
 
     def _frame_done(self, job: Job, message: Message) -> None:
         """One frame of a sequence: pass it on, then end, stop or queue the job again."""
@@ -386,6 +391,7 @@ class Gateway:
             self._finish(job, Stopped(job.next, "cancelled"))
         elif job.stopping is None:
             job.stopping = "cancelled"
+            self._lane.interrupt()
             self._lane.kill_after(CANCEL_GRACE)
         return "cancelling"
 

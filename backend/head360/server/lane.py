@@ -134,12 +134,21 @@ class Lane:
                 self.device, self.device_kind = message.body.device, message.body.device_kind
                 self.state = "ready"
                 log.info("worker ready on %s", self.device)
+            elif message.re == self._task and isinstance(message.body, work.Advance):
+                pass  # the task goes on
             elif message.re == self._task:
                 self.state = "ready"
                 self._task = ""
             elif message.re != "start":
                 continue
             return message
+
+    def interrupt(self) -> None:
+        """Ask the worker to leave its current task; tasks that report progress do."""
+        if self.state == "busy":
+            frames = work.TASKS.pack(work.StopTask(), id=f"s{next(self._tasks)}", blobs={})
+            with contextlib.suppress(zmq.ZMQError):
+                self.socket.send_multipart([self._identity.encode(), *frames], zmq.NOBLOCK)
 
     def kill_after(self, seconds: float) -> None:
         """Bring the current task's time limit forward (it was cancelled)."""

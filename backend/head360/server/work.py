@@ -38,6 +38,11 @@ class SurfaceTask(msgspec.Struct, tag="surface"):
 
     head: HeadRef
     resolution: int
+    texture: int = 0
+
+
+class StopTask(msgspec.Struct, tag="stop"):
+    """Nobody waits for the running task any more; it has no answer of its own."""
 
 
 class WorkerReady(msgspec.Struct, tag="ready"):
@@ -54,6 +59,14 @@ class Loaded(msgspec.Struct, tag="loaded"):
 class TaskDone(msgspec.Struct, tag="done"):
     seconds: float
     part_names: list[str] = []
+    removed: int = 0
+
+
+class Advance(msgspec.Struct, tag="advance"):
+    """How far the running task is; its answer still comes."""
+
+    phase: str
+    fraction: float
 
 
 class Config(msgspec.Struct):
@@ -68,6 +81,6 @@ class Config(msgspec.Struct):
     factory: str = ""
 
 
-Task = LoadTask | MeshTask | FrameTask | SurfaceTask
+Task = LoadTask | MeshTask | FrameTask | SurfaceTask | StopTask
 TASKS = Codec(Task, protocol.MAX_REQUEST_BYTES)
-RESULTS = Codec(WorkerReady | Loaded | TaskDone | Failure, protocol.MAX_ANSWER_BYTES)
+RESULTS = Codec(WorkerReady | Loaded | TaskDone | Advance | Failure, protocol.MAX_ANSWER_BYTES)

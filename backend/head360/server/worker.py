@@ -29,7 +29,7 @@ import zmq
 from numpy.typing import NDArray
 
 from head360 import protocol
-from head360.errors import Head360Error, ModelInvalid, NoDevice
+from head360.errors import BadInput, Cancelled, Head360Error, ModelInvalid, NoDevice
 from head360.heads.base import Codes, Frame, Head, Pose
 from head360.protocol import Failure, Message, WireError
 from head360.rendering.cameras import Camera
@@ -39,6 +39,7 @@ log = logging.getLogger("head360.worker")
 
 POSES = 4  # a pose may hold a hundred megabytes of features
 HEADS = 4
+_ADVANCE_GAP = 0.25  # seconds between two reports of progress
 
 
 class Studio:
@@ -51,8 +52,10 @@ class Studio:
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._poses: OrderedDict[tuple[work.HeadRef, bytes], Pose] = OrderedDict()
 
-    def perform(self, message: Message) -> tuple[Any, dict[str, Any]]:
-        """(answer body, its blobs).
+    def perform(
+        self, message: Message, advance: Callable[[float, str], None] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """(answer body, its blobs). ``advance`` hears (fraction, phase) of tasks that can tell.
 
         Raises:
             Head360Error: the task cannot be done; the text is for the user.
@@ -77,21 +80,28 @@ class Studio:
             return done, blobs
         pose = self._pose(head, task.head, codes, message.blobs["blendshapes"])
         if isinstance(task, work.SurfaceTask):
-            surface = head.surface(pose, task.resolution)
+            surface = head.surface(pose, task.resolution, **_extras(head, task.texture, advance))
             blobs = {
                 "vertices": _floats(surface.vertices),
                 "faces": _ints(surface.faces),
                 "colours": _floats(surface.colours),
                 "normals": _floats(surface.normals),
             }
+            if surface.texture is not None:
+                blobs |= {
+                    "uvs": _floats(surface.uvs),
+                    "face_uvs": _ints(surface.face_uvs),
+                    "texture": np.asarray(surface.texture, np.uint8),
+                }
+            seconds = time.perf_counter() - start
+            return work.TaskDone(seconds, removed=surface.removed), blobs
+        camera = Camera.from_flat25(message.blobs["camera"])
+        frame = head.render(pose, camera, task.width, task.height)
+        rgba = to_bytes(frame, task.width, task.height)
+        if task.png:
+            blobs = {"png": encode_png(rgba)}
         else:
-            camera = Camera.from_flat25(message.blobs["camera"])
-            frame = head.render(pose, camera, task.width, task.height)
-            rgba = to_bytes(frame, task.width, task.height)
-            if task.png:
-                blobs = {"png": encode_png(rgba)}
-            else:
-                blobs = {"rgba": rgba, "depth": np.asarray(frame.depth, np.float32)}
+            blobs = {"rgba": rgba, "depth": np.asarray(frame.depth, np.float32)}
         return work.TaskDone(time.perf_counter() - start), blobs
 
     def forget(self) -> None:
@@ -120,6 +130,21 @@ class Studio:
                 self._poses.popitem(last=False)
         self._poses.move_to_end(key)
         return self._poses[key]
+
+
+def _extras(head: Head, texture: int, advance: Any) -> dict[str, Any]:
+    """What ``head.surface`` takes beyond the grid; not every kind of head has textures.
+
+    Raises:
+        BadInput: a texture was asked for that this kind of head cannot bake.
+    """
+    known = inspect.signature(head.surface).parameters
+    if texture and "texture" not in known:
+        raise BadInput(f"{head.name} has no textures: ask for vertex colours alone.")
+    extras: dict[str, Any] = {"texture": texture} if texture else {}
+    if advance is not None and "progress" in known:
+        extras["progress"] = advance
+    return extras
 
 
 def to_bytes(frame: Frame, width: int, height: int) -> NDArray[np.uint8]:
@@ -197,10 +222,12 @@ def _watch_stdin() -> None:
     os._exit(0)
 
 
-def _answer(studio: Studio, message: Message) -> tuple[Any, dict[str, Any], bool]:
+def _answer(
+    studio: Studio, message: Message, advance: Callable[[float, str], None]
+) -> tuple[Any, dict[str, Any], bool]:
     """(body, blobs, whether this process can go on) for one task."""
     try:
-        return *studio.perform(message), True
+        return *studio.perform(message, advance), True
     except Head360Error as error:
         return protocol.failure(error), {}, True
     except Exception as error:
@@ -218,6 +245,25 @@ def _answer(studio: Studio, message: Message) -> tuple[Any, dict[str, Any], bool
             return Failure("WORKER_LOST", text), {}, False
         text = f"The backend failed unexpectedly ({kind}, incident {incident} in its log)."
         return Failure("INTERNAL", text), {}, True
+
+
+def _advance(
+    socket: zmq.Socket[Any], send: Callable[..., None], task: str
+) -> Callable[[float, str], None]:
+    """Passes progress on, a few times a second, and raises Cancelled once told to stop."""
+    last = 0.0
+
+    def advance(fraction: float, phase: str) -> None:
+        nonlocal last
+        if socket.poll(0):
+            message = work.TASKS.unpack(socket.recv_multipart(copy=False))
+            if isinstance(message.body, work.StopTask):
+                raise Cancelled("The work was cancelled.")
+        if time.monotonic() - last > _ADVANCE_GAP:
+            last = time.monotonic()
+            send(work.Advance(phase, fraction), task)
+
+    return advance
 
 
 def _empty_cache() -> None:
@@ -265,7 +311,9 @@ def main() -> int:
     going = True
     while going:
         message = work.TASKS.unpack(socket.recv_multipart(copy=False))
-        body, blobs, going = _answer(studio, message)
+        if isinstance(message.body, work.StopTask):
+            continue  # the task had ended already
+        body, blobs, going = _answer(studio, message, _advance(socket, send, message.id))
         try:
             send(body, message.id, blobs)
         except WireError as error:
