@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,29 @@ from head360.errors import BadInput
 
 if TYPE_CHECKING:
     from head360.training.shots import Shots, SynthSpec
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What one row of the paper's tables changes.
+
+    Attributes:
+        config, settings: fields of ``HexPlaneConfig`` and ``TrainSettings``.
+        twins: whether bald twins are among the pictures.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    twins: bool = True
+
+
+ABLATIONS = {
+    "tri-plane": Ablation({"views": "tri"}),
+    "nerf": Ablation({"views": "none", "guided": False}),
+    "added-planes": Ablation({"merge": "add"}),
+    "unguided": Ablation({"guided": False}),
+    "no-detachment": Ablation(settings={"hair_loss": 0.0}, twins=False),
+}
 
 
 def register(subparsers: Any) -> None:
@@ -37,6 +61,15 @@ def register(subparsers: Any) -> None:
     hexplane.add_argument("--out", required=True, type=Path, help="run folder")
     hexplane.add_argument("--steps", type=int, help="optimisation steps (default: 9000)")
     hexplane.add_argument("--seed", type=int, default=0)
+    hexplane.add_argument(
+        "--objective",
+        default="photometric",
+        choices=("photometric", "adversarial"),
+        help="adversarial adds the paper's discriminator; meant for a GPU (photometric)",
+    )
+    hexplane.add_argument(
+        "--ablation", choices=tuple(ABLATIONS), help="a row of the paper's Tables 3 and 4"
+    )
     hexplane.add_argument("--workers", type=int, default=2, help="processes that take pictures")
     hexplane.add_argument(
         "--resume", action="store_true", help="go on from the run folder's checkpoint"
@@ -59,13 +92,19 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
     from head360.training import checkpoint
     from head360.training.hexplane import Trainer, TrainSettings, settings_facts
     from head360.training.live import LiveStream, hull_spec
+    from head360.training.parallel import Ranks
     from head360.training.shots import SynthSpec, load_folder
 
     # All that can be wrong is looked at before the studio takes pictures for an hour.
     if arguments.preset not in PRESETS:
-        raise BadInput(f"There is no preset {arguments.preset!r}: choose {' or '.join(PRESETS)}.")
-    config = PRESETS[arguments.preset]
-    settings = TrainSettings(seed=arguments.seed)
+        raise BadInput(
+            f"There is no preset {arguments.preset!r}: choose from {', '.join(PRESETS)}."
+        )
+    ablation = ABLATIONS.get(arguments.ablation or "", Ablation())
+    config = dataclasses.replace(PRESETS[arguments.preset], **ablation.config)
+    settings = TrainSettings(
+        seed=arguments.seed, objective=arguments.objective, **ablation.settings
+    )
     if arguments.seed < 0:
         raise BadInput("--seed must be 0 or more.")
     if arguments.steps is not None:
@@ -73,6 +112,8 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
             raise BadInput("--steps must be at least 1.")
         settings = dataclasses.replace(settings, steps=arguments.steps)
     spec = SynthSpec.parse(arguments.data) if is_spec(arguments.data) else None
+    if spec is not None and not ablation.twins:
+        spec = dataclasses.replace(spec, bald=0.0)
     kept = arguments.out / "checkpoint.safetensors"
     if arguments.resume:
         if not kept.is_file():
@@ -82,27 +123,39 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
         raise BadInput(
             f"{arguments.out} already holds a run: add --resume to go on, or choose another --out."
         )
-    device = choose_device(arguments.device)[0]
+    ranks = Ranks.join(choose_device(arguments.device)[0])
+    device = ranks.device
     if spec is None and not Path(arguments.data).is_dir():
         raise BadInput(
             f"There is no folder {arguments.data}: give one that head360 synth wrote, or synth:…."
         )
     out = writable_folder(arguments.out)
-    recipe = {"data": arguments.data, "preset": arguments.preset, "seed": arguments.seed}
+    recipe = {
+        "data": arguments.data,
+        "preset": arguments.preset,
+        "seed": arguments.seed,
+        "objective": arguments.objective,
+        "ablation": arguments.ablation,
+        "processes": ranks.world,
+    }
     held_out = stream = None
     if spec is not None:
         recipe["look"] = spec.look
         kept_spec = hull_spec(spec, spec.styles) if spec.live else spec
+        if not ranks.leads:
+            ranks.wait()  # the leader takes the pictures, the others read them
         shots = photograph(kept_spec, out / "pictures", arguments.workers)
         held_out = photograph(held_out_spec(spec, 32), out / "pictures_held_out", arguments.workers)
+        if ranks.leads:
+            ranks.wait()
         if spec.live:
-            stream = LiveStream(spec, arguments.workers)
+            stream = LiveStream(spec, arguments.workers, ranks.rank, ranks.world)
     else:
         recipe["look"] = LATEST_LOOK.version
         shots = load_folder(Path(arguments.data))
     try:
         trainer = Trainer(
-            shots, config, settings, out, device, held_out, arguments.name, recipe, stream
+            shots, config, settings, out, device, held_out, arguments.name, recipe, stream, ranks
         )
         if arguments.resume:
             trainer.resume()
@@ -110,6 +163,9 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
     finally:
         if stream is not None:
             stream.close()
+        ranks.leave()
+    if not ranks.leads:
+        return 0
     result: dict[str, Any] = {
         "out": str(out),
         "model": str(out / "head"),

@@ -230,10 +230,14 @@ class HexPlaneHead(Head):
         chosen = [self._styles.index(name) for name, _ in self._fused_hair(codes)]
         return np.asarray(self._occupancy[chosen].max(0))
 
+    def refresh(self) -> None:
+        """Forget what was computed from weights that have changed since."""
+        self._look = None
+
     def exchange(self, net: HexPlaneNet) -> None:
         """Take another network for the same subjects and styles; nothing else changes."""
         self.net = net.to(self.device).eval()
-        self._look = None
+        self.refresh()
 
     def adopt(self, codes: Codes) -> None:
         """Make style and hair colour of ``codes`` the subject's own; :meth:`save` keeps them."""

@@ -8,7 +8,7 @@ regularisation. Beside the photometric auto-decoder it adds sharpness, not liken
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -101,8 +101,16 @@ class Adversary:
             parameter.requires_grad_(True)
         return self.settings.weight * F.softplus(-score).mean()
 
-    def learn(self, real: Batch, fake: Batch) -> dict[str, float]:
-        """One step of the discriminator; returns its losses."""
+    def learn(
+        self,
+        real: Batch,
+        fake: Batch,
+        average: Callable[[Iterable[nn.Parameter]], None] | None = None,
+    ) -> dict[str, float]:
+        """One step of the discriminator; returns its losses.
+
+        ``average`` exchanges gradients with other processes, see ``Ranks.average``.
+        """
         settings = self.settings
         self.optimiser.zero_grad(set_to_none=True)
         on_fake = F.softplus(self._score(fake.detached())).mean()
@@ -116,6 +124,8 @@ class Adversary:
             penalty = r1_penalty(score, inputs)
             (penalty * (settings.gamma / 2 * settings.r1_interval)).backward()
             values["r1"] = float(penalty.detach())
+        if average is not None:
+            average(self.net.parameters())
         self.optimiser.step()
         self.step += 1
         self.seen += len(real.picture)

@@ -15,6 +15,8 @@ from torch import Tensor
 from head360.errors import BadInput
 from head360.files import atomic_path
 
+Extra = dict[str, tuple[torch.nn.Module, torch.optim.Adam | None]]
+
 
 def save(
     path: Path,
@@ -22,18 +24,25 @@ def save(
     optimiser: torch.optim.Adam,
     rng: np.random.Generator,
     facts: dict[str, Any],
+    extra: Extra | None = None,
 ) -> None:
-    """Write everything needed to go on exactly where training stands."""
-    tensors: dict[str, Tensor] = {
-        f"model.{name}": value.detach().cpu().contiguous()
-        for name, value in module.state_dict().items()
-    }
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    for parameter, state in optimiser.state.items():
-        for key, value in state.items():
-            tensors[f"adam.{names[id(parameter)]}|{key}"] = (
-                torch.as_tensor(value).detach().cpu().contiguous().clone()
-            )
+    """Write everything needed to go on exactly where training stands.
+
+    ``extra`` are further networks by name, each with its optimiser if it has one.
+    """
+    tensors: dict[str, Tensor] = {}
+    parts: Extra = {"": (module, optimiser)} | (extra or {})
+    for prefix, (part, adam) in parts.items():
+        for name, value in part.state_dict().items():
+            tensors[f"{prefix}model.{name}"] = value.detach().cpu().contiguous().clone()
+        if adam is None:
+            continue
+        names = {id(parameter): name for name, parameter in part.named_parameters()}
+        for parameter, state in adam.state.items():
+            for key, value in state.items():
+                tensors[f"{prefix}adam.{names[id(parameter)]}|{key}"] = (
+                    torch.as_tensor(value).detach().cpu().contiguous().clone()
+                )
     header = {
         "facts": json.dumps(facts),
         "rng": json.dumps(rng.bit_generator.state),
@@ -79,8 +88,9 @@ def load(
     module: torch.nn.Module,
     optimiser: torch.optim.Adam,
     rng: np.random.Generator,
+    extra: Extra | None = None,
 ) -> dict[str, Any]:
-    """Restore what :func:`save` wrote; returns the facts.
+    """Restore what :func:`save` wrote with the same ``extra``; returns the facts.
 
     Raises:
         BadInput: the file is missing, damaged or belongs to another configuration.
@@ -90,21 +100,32 @@ def load(
             header = archive.metadata()
             # Copies: tensors that lie in the mapped file would keep Windows from replacing it.
             tensors = {key: archive.get_tensor(key).clone() for key in archive.keys()}  # noqa: SIM118
-        module.load_state_dict(
-            {key[6:]: value for key, value in tensors.items() if key.startswith("model.")}
-        )
-        parameters = dict(module.named_parameters())
-        for key, value in tensors.items():
-            if key.startswith("adam."):
-                name, _, slot = key[5:].partition("|")
-                parameter = parameters[name]
-                place = value if slot == "step" else value.to(parameter.device)
-                optimiser.state[parameter][slot] = place
+        parts: Extra = {"": (module, optimiser)} | (extra or {})
+        for prefix, (part, adam) in parts.items():
+            _restore(prefix, part, adam, tensors)
         rng.bit_generator.state = json.loads(header["rng"])
         facts: dict[str, Any] = json.loads(header["facts"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise _unusable(path, error) from error
     return facts
+
+
+def _restore(
+    prefix: str, part: torch.nn.Module, adam: torch.optim.Adam | None, tensors: dict[str, Tensor]
+) -> None:
+    weights, moments = f"{prefix}model.", f"{prefix}adam."
+    part.load_state_dict(
+        {key[len(weights) :]: value for key, value in tensors.items() if key.startswith(weights)}
+    )
+    if adam is None:
+        return
+    parameters = dict(part.named_parameters())
+    for key, value in tensors.items():
+        if key.startswith(moments):
+            name, _, slot = key[len(moments) :].partition("|")
+            parameter = parameters[name]
+            place = value if slot == "step" else value.to(parameter.device)
+            adam.state[parameter][slot] = place
 
 
 def _unusable(path: Path, error: Exception) -> BadInput:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
 import sys
 import time
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,63 +18,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from head360.errors import BadInput, Checkpointed
-from head360.files import writable_folder, write_bytes, write_text
+from head360.files import writable_folder
 from head360.geometry.bilinear import BilinearModel
 from head360.heads.hexplane import HexPlaneHead
 from head360.heads.inputs import PoseInputs, ViewInputs, Window, pose_inputs, view_inputs
-from head360.heads.package import png_bytes
 from head360.heads.windows import autocast, render_window
 from head360.networks.banks import Blend
-from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
+from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet, PosePlanes
 from head360.rendering.cameras import Camera
 from head360.rendering.volume import GRID
-from head360.training import checkpoint, losses
+from head360.training import checkpoint, glimpses, losses
+from head360.training.adversarial import (
+    Adversary,
+    Batch,
+    MovingAverage,
+    density_variation,
+)
 from head360.training.hull import carve
 from head360.training.live import LiveStream
-from head360.training.metrics import on_white, psnr
+from head360.training.parallel import Ranks
+from head360.training.reports import Reports
+from head360.training.settings import OBJECTIVES, TrainSettings, settings_facts
 from head360.training.shots import Moment, Shots
 
 Floats = NDArray[np.float32]
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Schedule and losses; the defaults are the ``tiny`` recipe.
-
-    Attributes:
-        steps: optimisation steps; each renders one group (four views of one moment).
-        crop: side of the raw windows that are rendered.
-        lr_planes, lr_networks: peak Adam rates of textures and planes, and of the networks.
-        warmup: steps of linear warm-up; then cosine down to ``floor``.
-        smooth_loss: weight of the hair planes' roughness; it calms cells that few rays visit.
-        detail_gain: extra weight of colour where eyes, teeth and mouth are seen.
-        raw_loss, alpha_loss, hair_loss: weights beside the full-resolution L1.
-        seed: of initialisation and batches.
-        checkpoint_seconds, preview_seconds: how often to write.
-    """
-
-    steps: int = 9000
-    crop: int = 64
-    lr_planes: float = 1e-2
-    lr_networks: float = 4e-3
-    warmup: int = 50
-    floor: float = 0.03
-    detail_gain: float = 5.0
-    raw_loss: float = 0.4
-    alpha_loss: float = 0.3
-    hair_loss: float = 0.4
-    smooth_loss: float = 0.05
-    seed: int = 0
-    checkpoint_seconds: float = 60.0
-    preview_seconds: float = 120.0
-
-
-def settings_facts(config: HexPlaneConfig, settings: TrainSettings) -> dict[str, Any]:
-    """What is known of a run's settings before its pictures are: see ``checkpoint.check``."""
-    return {"config": asdict(config), "seed": settings.seed}
+_SAVE, _STOP = 1, 2  # decisions of the leading process
+_DENSITY_POINTS, _DENSITY_STEP = 1000, 0.004
 
 
 class Trainer:
@@ -89,6 +64,10 @@ class Trainer:
         name: of the model; the run folder's by default.
         recipe: facts about data and preset for the manifest.
         stream: draws the groups while training; ``shots`` then serve the hulls of the hair alone.
+        ranks: this process among those that train together; alone by default.
+
+    Raises:
+        BadInput: pictures whose side is no power of two, for the adversarial objective.
     """
 
     def __init__(
@@ -102,11 +81,14 @@ class Trainer:
         name: str | None = None,
         recipe: dict[str, Any] | None = None,
         stream: LiveStream | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.shots, self.config, self.settings, self.device = shots, config, settings, device
+        self.ranks = ranks or Ranks(0, 1, device)
         self.stream = stream
         self.held_out = held_out
         self.out = writable_folder(out)
+        self.reports = Reports(self.out, self.ranks.leads)
         self.model = BilinearModel.builtin()
         torch.manual_seed(settings.seed)
         self.net = HexPlaneNet(config, len(shots.subjects), len(shots.styles))
@@ -125,7 +107,24 @@ class Trainer:
             betas=(0.9, 0.99),
             lr=settings.lr_networks,
         )
-        self.rng = np.random.default_rng(settings.seed)
+        # Process 0 draws what a process alone would draw.
+        rank = self.ranks.rank
+        self.rng = np.random.default_rng([settings.seed, rank] if rank else settings.seed)
+        self.adversary: Adversary | None = None
+        self.average: MovingAverage | None = None
+        if settings.objective not in OBJECTIVES:
+            raise BadInput(f"There is no objective {settings.objective!r}: {OBJECTIVES}.")
+        if settings.objective == "adversarial":
+            size = shots.rgba.shape[-2]
+            if size & (size - 1) or size < 8:
+                raise BadInput(
+                    f"The adversarial objective needs pictures of 64, 128, 256 … pixels: {size} is "
+                    "none of these, choose another size."
+                )
+            self.adversary = Adversary(size, settings.adversarial, device)
+            self.average = MovingAverage(
+                self.net, settings.adversarial.ema, settings.adversarial.rampup
+            )
         self.step = 0
         self.seconds = 0.0
         subjects = OrderedDict(
@@ -133,7 +132,7 @@ class Trainer:
             for i, name in enumerate(shots.subjects)
         )
         self.head = HexPlaneHead(
-            name or self.out.name, self.model, self.net, subjects, shots.styles,
+            name or self.out.name, self.model, self._shown(), subjects, shots.styles,
             np.zeros((len(shots.styles), GRID, GRID, GRID), dtype=np.uint8),
             {
                 "licence": "GPL-3.0-or-later",
@@ -160,7 +159,15 @@ class Trainer:
         """
         path = self.out / "checkpoint.safetensors"
         checkpoint.check(path, self._facts())
-        facts = checkpoint.load(path, self.net, self.optimiser, self.rng)
+        facts = checkpoint.load(path, self.net, self.optimiser, self.rng, self._extra())
+        if self.adversary is not None:
+            self.adversary.step, self.adversary.seen = facts["adversary"]
+        if not self.ranks.leads:
+            try:
+                self.rng.bit_generator.state = facts["rngs"][self.ranks.rank]
+            except (KeyError, IndexError):
+                log.warning("the run had fewer processes before: this one starts afresh")
+        self.head.refresh()
         self.step, self.seconds = facts["step"], facts["seconds"]
         if facts.get("steps", self.settings.steps) != self.settings.steps:
             log.warning("the run goes on to %d steps, not %d", self.settings.steps, facts["steps"])
@@ -218,17 +225,23 @@ class Trainer:
                 self._record(averages)
                 self.preview()
             finished = self.step == settings.steps
-            if finished or self._stop or now - last_save > settings.checkpoint_seconds:
+            due = finished or self._stop or now - last_save > settings.checkpoint_seconds
+            decision = self.ranks.decided(_STOP if self._stop else _SAVE if due else 0)
+            if decision:
                 last_save = now
                 self.save_checkpoint()
-            if self._stop:
+            if decision == _STOP:
                 bar.close()
+                self.reports.close()
                 raise Checkpointed(
                     f"Stopped at step {self.step}; continue with --resume --out {self.out}."
                 )
         bar.close()
+        self.reports.close()
         self.head.manifest["training"] |= {"steps": self.step, "seconds": round(self.seconds)}
-        self.head.save(self.out / "head")
+        self.head.refresh()
+        if self.ranks.leads:
+            self.head.save(self.out / "head")
 
     def rate(self) -> float:
         """Factor on the peak learning rates at the current step."""
@@ -283,6 +296,12 @@ class Trainer:
         terms = losses.photometric(out.float(), raw.float(), truth, hair, weight, ground, gains)
         if hair_planes is not None:
             terms["smooth"] = gains.smooth * losses.roughness(hair_planes)
+        fake = real = None
+        if self.adversary is not None:
+            fake, real = _batches(out.float(), raw.float(), truth, moment, self.device)
+            terms["gan"] = self.adversary.deception(fake)
+            if self.step % settings.adversarial.density_interval == 0:
+                terms["density"] = self._density(planes)
         total = sum(terms.values())
         assert isinstance(total, Tensor)
         if not torch.isfinite(total):
@@ -291,8 +310,41 @@ class Trainer:
                 "and another --out."
             )
         total.backward()
+        self.ranks.average(self.net.parameters())
         self.optimiser.step()
-        return {key: float(value.detach()) for key, value in terms.items()}
+        values = {key: float(value.detach()) for key, value in terms.items()}
+        if self.adversary is not None and fake is not None and real is not None:
+            values |= self.adversary.learn(real, fake, self.ranks.average)
+            assert self.average is not None
+            self.average.update(self.net, self.adversary.seen, len(fake.picture))
+        return values
+
+    def _density(self, planes: PosePlanes) -> Tensor:
+        """The paper's density regularisation, weighted for its interval."""
+        settings = self.settings.adversarial
+        points = self.rng.uniform(-1, 1, (_DENSITY_POINTS, 3)).astype(np.float32)
+        steps = self.rng.normal(0, _DENSITY_STEP, points.shape).astype(np.float32)
+        variation = density_variation(
+            lambda where: self.net.head_field(planes, where)[0],
+            torch.from_numpy(points).to(self.device),
+            torch.from_numpy(steps).to(self.device),
+        )
+        return settings.weight * settings.density * settings.density_interval * variation
+
+    def _shown(self) -> HexPlaneNet:
+        """The network that previews show and that is saved: the averaged one where there is one."""
+        if self.average is None:
+            return self.net
+        assert isinstance(self.average.net, HexPlaneNet)
+        return self.average.net
+
+    def _extra(self) -> checkpoint.Extra:
+        if self.adversary is None or self.average is None:
+            return {}
+        return {
+            "adversary.": (self.adversary.net, self.adversary.optimiser),
+            "average.": (self.average.net, None),
+        }
 
     def _next_moment(self) -> Moment:
         """The group of this step: the stream's, or one of the kept ones at random."""
@@ -302,8 +354,9 @@ class Trainer:
 
     def _window(self, rgba: NDArray[np.uint8]) -> tuple[Window, Window]:
         """A random crop of a (S, S, 4) picture, drawn towards where it has content."""
-        crop, size = self.settings.crop, self.shots.rgba.shape[-2]
+        size = self.shots.rgba.shape[-2]
         raw = size // 2
+        crop = self.settings.crop if self.adversary is None else raw
         left = top = 0
         if crop < raw:
             rows, columns = np.nonzero(rgba[::16, ::16, 3])
@@ -332,11 +385,19 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Write the checkpoint atomically."""
-        facts = {"step": self.step, "seconds": self.seconds, "steps": self.settings.steps}
-        checkpoint.save(
-            self.out / "checkpoint.safetensors", self.net, self.optimiser, self.rng,
-            facts | self._facts(),
-        )  # fmt: skip
+        facts: dict[str, Any] = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "steps": self.settings.steps,
+            "rngs": self.ranks.gathered(self.rng.bit_generator.state),
+        }
+        if self.adversary is not None:
+            facts["adversary"] = [self.adversary.step, self.adversary.seen]
+        if self.ranks.leads:
+            checkpoint.save(
+                self.out / "checkpoint.safetensors", self.net, self.optimiser, self.rng,
+                facts | self._facts(), self._extra(),
+            )  # fmt: skip
 
     def _facts(self) -> dict[str, Any]:
         """What a run that goes on from the checkpoint must have in common with this one."""
@@ -348,46 +409,53 @@ class Trainer:
         }
 
     def _record(self, averages: dict[str, float]) -> None:
-        path = self.out / "log.jsonl"
-        old = path.read_text(encoding="utf-8") if path.is_file() else ""
-        line = {"step": self.step, "seconds": round(self.seconds, 1), **averages}
+        if not self.ranks.leads:
+            return
+        line = {"seconds": round(self.seconds, 1), **averages}
         if self.held_out is not None:
             line["psnr"] = self.quick_psnr(24)
             log.info("step %d: held-out PSNR %.2f dB", self.step, line["psnr"])
-        write_text(path, old + json.dumps(line) + "\n")
-
-    def predict(self, shots: Shots, group: int, view: int) -> Floats:
-        """(S, S, 4) float32 straight-alpha rendering of one picture of ``shots``."""
-        self.net.eval()
-        style = None if shots.style[group] < 0 else shots.styles[shots.style[group]]
-        codes = self.head.codes(shots.subjects[shots.subject[group]], style)
-        pose = self.head.pose(codes, shots.blendshapes[group])
-        size = shots.rgba.shape[-2]
-        rgba = self.head.render(pose, shots.camera(group, view), size, size).rgba
-        self.net.train()
-        return rgba
+        self.reports.scalars(self.step, line)
 
     def quick_psnr(self, count: int) -> float:
         """Mean PSNR over the first view of ``count`` held-out groups."""
         assert self.held_out is not None
-        values = []
-        for group in range(min(count, len(self.held_out))):
-            truth = on_white(self.held_out.rgba[group, 0].astype(np.float32) / 255)
-            values.append(psnr(on_white(self.predict(self.held_out, group, 0)), truth))
-        return float(np.mean(values))
+        shots = self.held_out
+        with self._showing():
+            return glimpses.mean_psnr(self.head, shots, count)
 
     def preview(self, count: int = 10) -> None:
         """Write ``previews/<step>.png``: truth above, prediction below."""
-        shots = self.held_out or self.shots
-        columns = []
-        for group in range(min(count, len(shots))):
-            truth = on_white(shots.rgba[group, 0].astype(np.float32) / 255)
-            columns.append(np.concatenate([truth, on_white(self.predict(shots, group, 0))], 0))
-        sheet = np.concatenate(columns, 1)
-        folder = writable_folder(self.out / "previews")
-        write_bytes(
-            folder / f"{self.step:06d}.png", png_bytes((sheet * 255 + 0.5).astype(np.uint8))
-        )
+        if self.ranks.leads:
+            with self._showing():
+                sheet = glimpses.sheet(self.head, self.held_out or self.shots, count)
+            self.reports.sheet(self.step, sheet)
+
+    @contextmanager
+    def _showing(self) -> Iterator[None]:
+        """The head renders with today's weights; training mode comes back afterwards."""
+        training = self._shown().training
+        self._shown().eval()
+        self.head.refresh()
+        try:
+            yield
+        finally:
+            self._shown().train(training)
+
+
+def _batches(
+    out: Tensor, raw: Tensor, truth: Tensor, moment: Moment, device: str
+) -> tuple[Batch, Batch]:
+    """Fake and real pictures over white with their labels, as the discriminator sees them."""
+    count = len(out)
+    cameras = np.stack([np.asarray(camera, dtype=np.float32) for camera in moment.cameras])
+    camera = torch.from_numpy(cameras).to(device)
+    weights = torch.from_numpy(np.array(moment.blendshapes, dtype=np.float32)).to(device)
+    b = weights.expand(count, -1)
+    fake = out[:, :3] + 1 - out[:, 3:]
+    small = raw[:, :3] + 1 - raw[:, -2:-1]
+    real = truth[:, :3] * truth[:, 3:] + 1 - truth[:, 3:]
+    return Batch(fake, small, camera, b), Batch(real, F.avg_pool2d(real, 2), camera, b)
 
 
 def _crop(picture: NDArray, window: Window) -> NDArray:

@@ -31,9 +31,12 @@ class LiveStream:
     Args:
         spec: what to draw.
         workers: processes; 0 draws in this process when asked.
+        rank, world: this training process among those that share the run; together they see the
+            groups that one process would see in more steps.
     """
 
-    def __init__(self, spec: SynthSpec, workers: int) -> None:
+    def __init__(self, spec: SynthSpec, workers: int, rank: int = 0, world: int = 1) -> None:
+        self._rank, self._world = rank, world
         styles, shapes = who_and_what(spec.checked())
         self.photographer = Photographer(spec, shapes, styles)
         self.ahead = _AHEAD_PER_WORKER * workers
@@ -59,7 +62,7 @@ class LiveStream:
         Raises:
             TryAgain: a process that draws was killed.
         """
-        group = FIRST_GROUP + step
+        group = FIRST_GROUP + step * self._world + self._rank
         if self._pool is None:
             part = self.photographer.shoot([group])
         else:
@@ -90,7 +93,7 @@ class LiveStream:
         assert self._pool is not None
         for old in [number for number in self._waiting if number < group]:
             self._waiting.pop(old).cancel()
-        for number in range(group, group + self.ahead):
+        for number in range(group, group + self.ahead * self._world, self._world):
             if number not in self._waiting:
                 self._waiting[number] = self._pool.submit(_draw, number)
         return self._waiting.pop(group)
