@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,12 +174,7 @@ def rename(head: Any, names: Mapping[str, str]) -> int:
     keys = head.data.shape_keys
     blocks = {block.name: block for block in keys.key_blocks}
     wanted = {old: new for old, new in names.items() if old in blocks and old != new}
-    kept = set(blocks) - set(wanted)
-    for new in wanted.values():
-        if new in kept:
-            raise BadInput(f"{head.name} has a shape key {new} already: give that another name.")
-        if list(wanted.values()).count(new) > 1:
-            raise BadInput(f"Two shape keys shall become {new}: switch one of them off.")
+    _demand_free(head, wanted, list(wanted.values()))
     # By way of names that nothing has, so that two keys can exchange theirs.
     # Blender itself corrects the F-curves and drivers that point at a key it renames.
     for number, old in enumerate(wanted):
@@ -187,6 +182,36 @@ def rename(head: Any, names: Mapping[str, str]) -> int:
     for old, new in wanted.items():
         blocks[old].name = new
     return len(wanted)
+
+
+def _demand_free(head: Any, renamed: Collection[str], new_names: Sequence[str]) -> None:
+    """Raise BadInput unless each new name is wanted once and no key that keeps its own has it."""
+    kept = {block.name for block in head.data.shape_keys.key_blocks} - set(renamed)
+    for new in new_names:
+        if new in kept:
+            raise BadInput(f"{head.name} has a shape key {new} already: give that another name.")
+        if new_names.count(new) > 1:
+            raise BadInput(f"Two shape keys shall become {new}: switch one of them off.")
+
+
+def mend(head: Any, names: Mapping[str, str], halves: Sequence[tuple[str, tuple[str, str]]]) -> int:
+    """Rename keys as :func:`rename` does and join halves (new name, both); all or nothing.
+
+    Returns how many were renamed.
+
+    Raises:
+        BadInput: a half is gone or shall be renamed, or a name is taken; nothing is done.
+    """
+    present = {block.name for block in head.data.shape_keys.key_blocks}
+    wanted = {old: new for old, new in names.items() if old in present and old != new}
+    for name, pair in halves:
+        if any(half not in present or half in wanted for half in pair):
+            raise BadInput(f"A half of {name} is no longer there: press Check Rig again.")
+    _demand_free(head, wanted, [*wanted.values(), *(name for name, _ in halves)])
+    renamed = rename(head, wanted)
+    for name, pair in halves:
+        join(head, name, pair)
+    return renamed
 
 
 def join(head: Any, name: str, halves: tuple[str, str]) -> Any:

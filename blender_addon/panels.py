@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import blf
 import bpy
 
 from head360.arkit import NAMES
@@ -9,6 +10,7 @@ from head360.arkit import NAMES
 from . import properties, rig
 from .capture.cast import chosen_head
 from .operators.capture import HEAD360_OT_capture_training_set, estimate
+from .operators.check_rig import EXTRA
 from .scene import render_size
 from .session import State, session
 
@@ -18,18 +20,34 @@ _ICONS = {
     State.READY: "CHECKMARK",
     State.CRASHED: "ERROR",
 }
-_MESSAGE_WIDTH = 44  # characters that fit a sidebar of usual width
+_FRAMING = 90  # pixels of a sidebar at scale 1 that are tabs, margins, a box and an icon
+_LEAST_WIDTH = 120
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped(context, text: str) -> list[str]:
+    """``text`` in lines that fit the sidebar as wide as it is now."""
+    preferences = context.preferences
+    scale = preferences.system.ui_scale
+    blf.size(0, preferences.ui_styles[0].widget.points * scale)
+    width = max(context.region.width - _FRAMING * scale, _LEAST_WIDTH * scale)
     lines, line = [], ""
     for word in text.split():
-        if line and len(line) + len(word) + 1 > _MESSAGE_WIDTH:
+        longer = f"{line} {word}".strip()
+        if line and blf.dimensions(0, longer)[0] > width:
             lines.append(line)
             line = word
         else:
-            line = f"{line} {word}".strip()
+            line = longer
     return [*lines, line] if line else lines
+
+
+def _draw_text(layout, context, text: str, icon: str = "NONE") -> None:
+    """A sentence on as many lines as it needs, close together, the icon before the first."""
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    rest = "NONE" if icon == "NONE" else "BLANK1"
+    for index, line in enumerate(_wrapped(context, text)):
+        column.label(text=line, icon=rest if index else icon)
 
 
 class HEAD360_UL_models(bpy.types.UIList):
@@ -59,7 +77,7 @@ class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
     bl_label = "Backend"
     bl_order = 0
 
-    def draw(self, _context):
+    def draw(self, context):
         layout = self.layout
         state = session.state
         text = "Not responding" if session.unresponsive else state.value
@@ -71,8 +89,7 @@ class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
         if session.message:
             box = layout.box().column(align=True)
             box.alert = True
-            for index, line in enumerate(_wrapped(session.message)):
-                box.label(text=line, icon="ERROR" if index == 0 else "BLANK1")
+            _draw_text(box, context, session.message, "ERROR")
         row = layout.row(align=True)
         if state in (State.READY, State.STARTING):
             row.operator("head360.stop_backend", icon="PAUSE")
@@ -199,7 +216,7 @@ class HEAD360_UL_rig(bpy.types.UIList):
         else:
             row.prop(item, "use", text="")
             row.label(text=f"{item.source} + {item.other}" if item.other else item.source)
-            row.prop(item, "target", text="", icon="FORWARD")
+            row.prop(item, "target", text="", emboss=False, icon="FORWARD")
 
     def filter_items(self, _context, data, property_name):
         rows = getattr(data, property_name)
@@ -208,29 +225,12 @@ class HEAD360_UL_rig(bpy.types.UIList):
         return [shown if data.show_all or not ok else 0 for ok in fine], []
 
 
-def _draw_settings(column, settings):
+def _split(layout):
+    """Labels on the left; without dots, since nobody animates these settings."""
+    column = layout.column()
     column.use_property_split = True
-    multi = settings.layout == "SYNHEAD"
-    column.prop(settings, "layout")
-    column.prop(settings, "source")
-    if settings.source == "SOME":
-        column.prop(settings, "count")
-    if settings.source == "TAKE":
-        column.prop(settings, "take")
-    if settings.source in ("FRAMES", "TAKE"):
-        column.prop(settings, "step")
-    else:
-        column.prop(settings, "skip_missing")
-    if multi:
-        column.prop(settings, "views")
-    column.prop(settings, "size")
-    if multi:
-        column.prop(settings, "bald")
-        column.prop(settings, "mask")
-    column.prop(settings, "keep_view")
-    column.prop(settings, "output")
-    column.prop(settings, "consent")
-    column.prop(settings, "licence")
+    column.use_property_decorate = False
+    return column
 
 
 class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
@@ -241,49 +241,146 @@ class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
     def draw(self, context):
         layout = self.layout
         settings = context.scene.head360_capture
-        column = layout.column()
-        column.use_property_split = True
+        column = _split(layout)
         column.prop(settings, "head")
         head = chosen_head(context)
-        if head is not None and settings.head is None:
-            column.label(text=head.name, icon="OUTLINER_OB_MESH")
-        column.prop(settings, "frame_object")
-        layout.operator("head360.show_head_frame", icon="EMPTY_ARROWS")
-        row = layout.row()
-        row.template_list(
-            "HEAD360_UL_hair", "", settings, "hair", settings, "hair_index", rows=2, maxrows=4
-        )
-        row.operator("head360.find_hair", text="", icon="FILE_REFRESH")
-        _draw_settings(layout.column(), settings)
-        for index, line in enumerate(_wrapped(estimate(context))):
-            layout.label(text=line, icon="TIME" if index == 0 else "BLANK1")
-        layout.operator("head360.capture_training_set", icon="RENDER_STILL")
+        if settings.head is None:
+            row = column.row()
+            row.label(text="")
+            row.label(text=head.name if head else "None", icon="OUTLINER_OB_MESH")
+        self._draw_settings(column, settings)
         for flow in session.flows:
             if flow.title == HEAD360_OT_capture_training_set.bl_label:
-                _draw_flow(layout, flow, "")
+                _draw_capture(layout, context, flow)
+                return
+        _draw_text(layout, context, estimate(context), "TIME")
+        row = layout.row()
+        row.scale_y = 1.3
+        row.operator("head360.capture_training_set", icon="RENDER_STILL")
+        if session.message:  # the Backend panel may be closed or far away
+            box = layout.box()
+            box.alert = True
+            _draw_text(box, context, session.message, "ERROR")
+
+    @staticmethod
+    def _draw_settings(column, settings):
+        column.prop(settings, "layout")
+        column.prop(settings, "source")
+        if settings.source == "SOME":
+            column.prop(settings, "count")
+        if settings.source == "TAKE":
+            column.prop(settings, "take")
+        if settings.source in ("FRAMES", "TAKE"):
+            column.prop(settings, "step")
+        else:
+            column.prop(settings, "skip_missing")
+        if settings.layout == "SYNHEAD":
+            column.prop(settings, "views")
+        column.prop(settings, "size")
+        column.prop(settings, "output")
 
 
-class HEAD360_PT_rig(_Sidebar, bpy.types.Panel):
-    bl_label = "Rig"
+def _draw_capture(layout, context, flow):
+    """How far a capture is; the time left on lines of its own, where nothing clips it."""
+    row = layout.row(align=True)
+    row.scale_y = 1.3
+    row.progress(factor=flow.fraction, text=f"{flow.fraction:.0%}")
+    row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
+    _draw_text(layout, context, flow.phase or "starting", "RENDER_STILL")
+    _draw_text(layout, context, "Esc stops. The pictures are kept; capture again to go on.")
+
+
+class _Part(_Sidebar):
     bl_parent_id = "HEAD360_PT_training_set"
+
+
+class HEAD360_PT_rig(_Part, bpy.types.Panel):
+    bl_label = "Rig"
+    bl_order = 0
 
     def draw(self, context):
         layout = self.layout
         rig_state = context.window_manager.head360_rig
-        layout.operator("head360.check_rig", icon="VIEWZOOM")
+        row = layout.row(align=True)
+        row.operator("head360.check_rig", icon="VIEWZOOM")
+        row.operator("head360.fix_names", icon="SORTALPHA")
         if not rig_state.head:
             return
-        for line in _wrapped(f"{rig_state.head}: {rig_state.summary}"):
-            layout.label(text=line)
-        layout.template_list(
-            "HEAD360_UL_rig", "", rig_state, "rows", rig_state, "index", rows=4, maxrows=12
-        )
+        _draw_text(layout, context, f"{rig_state.head}: {rig_state.summary}")
+        shown = [row for row in rig_state.rows if rig_state.show_all or row.name != row.source]
+        if shown:
+            layout.template_list(
+                "HEAD360_UL_rig", "", rig_state, "rows", rig_state, "index", rows=4, maxrows=8
+            )
+            _draw_rig_row(layout, context, rig_state)
         layout.prop(rig_state, "show_all")
-        box = layout.box().column(align=True) if rig_state.warnings else None
-        for warning in rig_state.warnings:
-            for index, line in enumerate(_wrapped(warning.name)):
-                box.label(text=line, icon="ERROR" if index == 0 else "BLANK1")
-        layout.operator("head360.fix_names", icon="SORTALPHA")
+        if rig_state.warnings:
+            box = layout.box()
+            for warning in rig_state.warnings:
+                _draw_text(box, context, warning.name, "ERROR")
+
+
+def _draw_rig_row(layout, context, rig_state):
+    """The selected line in full: a sidebar is too narrow for two long names side by side."""
+    if not 0 <= rig_state.index < len(rig_state.rows):
+        return
+    item = rig_state.rows[rig_state.index]
+    if not item.source or item.name == item.source:
+        return
+    column = layout.box().column()
+    names = f"{item.source} + {item.other}" if item.other else item.source
+    extra = item.how == EXTRA
+    how = "none of the 52; type a name if it is one" if extra else item.how
+    _draw_text(column, context, f"{names}: {how}")
+    column.prop(item, "target", text="", icon="FORWARD")
+
+
+class HEAD360_PT_hair(_Part, bpy.types.Panel):
+    bl_label = "Hair"
+    bl_order = 1
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        settings = context.scene.head360_capture
+        head = chosen_head(context)
+        layout.operator("head360.find_hair", icon="VIEWZOOM")
+        if head is None or settings.hair_of != head.name:
+            _draw_text(layout, context, "Until it is listed, what looks like hair is hair.")
+        elif settings.hair:
+            layout.template_list(
+                "HEAD360_UL_hair", "", settings, "hair", settings, "hair_index", rows=2, maxrows=4
+            )
+        else:
+            _draw_text(layout, context, "No hair was found.")
+        if settings.layout == "SYNHEAD":
+            column = _split(layout)
+            column.prop(settings, "bald")
+            column.prop(settings, "mask")
+
+
+class HEAD360_PT_head_frame(_Part, bpy.types.Panel):
+    bl_label = "Head Frame"
+    bl_order = 2
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        layout.operator("head360.show_head_frame", icon="EMPTY_ARROWS")
+        _split(layout).prop(context.scene.head360_capture, "frame_object")
+
+
+class HEAD360_PT_rights(_Part, bpy.types.Panel):
+    bl_label = "Colours and Rights"
+    bl_order = 3
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        settings = context.scene.head360_capture
+        self.layout.prop(settings, "keep_view")  # too long a label for half the width
+        column = _split(self.layout)
+        column.prop(settings, "consent")
+        column.prop(settings, "licence")
 
 
 CLASSES = (
@@ -298,4 +395,7 @@ CLASSES = (
     HEAD360_PT_mesh,
     HEAD360_PT_training_set,
     HEAD360_PT_rig,
+    HEAD360_PT_hair,
+    HEAD360_PT_head_frame,
+    HEAD360_PT_rights,
 )

@@ -11,7 +11,8 @@ import bpy
 import head360
 from head360.arkit import NAMES
 from head360.datasets import monocular, monocular_write
-from head360.datasets.monocular import FrameTruth, MonocularManifest
+from head360.datasets.integrity import digest_file
+from head360.datasets.monocular import FrameTruth, MonocularManifest, TakeRecord
 from head360.datasets.monocular_write import Filmed
 from head360.datasets.records import Notice, StyleRecord, SubjectRecord
 
@@ -35,16 +36,27 @@ _MOTION = "sways before the face: 28 degrees to either side in 8 s, 9 degrees up
 
 def _manifest(plan: Plan, key: str, rights: tuple[str, str]) -> MonocularManifest:
     consent, licence = rights
+    take = None
+    if plan.take is not None:
+        notice = Notice(
+            f"performance: the take {plan.take.stem}", "not stated: ask whoever recorded it",
+            "not named",
+        )  # fmt: skip
+        rows = f"sampled {plan.fps:g} times a second"
+        take = TakeRecord(plan.take.stem, digest_file(plan.take), rows, notice)
     return MonocularManifest(
         schema=monocular.SCHEMA, kind=monocular.KIND,
         generator=f"head360 {head360.__version__} in Blender {bpy.app.version_string}",
         seed=None, consent=consent, key=key, width=plan.size, height=plan.size, fps=plan.fps,
         units="metres", axes=_AXES, conventions=_CONVENTIONS, expressions=list(NAMES),
         subject=SubjectRecord(plan.subject, plan.subject, STYLE),
-        style=StyleRecord(STYLE, "The artist's own hair"), light="artist", take=None,
+        style=StyleRecord(STYLE, "The artist's own hair"), light="artist", take=take,
         camera_motion=_MOTION, parsing={},
         test_from=len(plan.poses) - round(len(plan.poses) * monocular.TEST_SHARE),
-        notices=[Notice("pictures", licence, plan.subject)], sha256={}, frames=[],
+        notices=[
+            Notice("pictures", licence, plan.subject), *([take.notice] if take is not None else [])
+        ],
+        sha256={}, frames=[],
     )  # fmt: skip
 
 

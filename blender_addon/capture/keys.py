@@ -12,7 +12,7 @@ import numpy as np
 from .cast import Cast
 from .frame import evaluate
 
-VERSION = 1  # raise it when the same scene gives other pictures
+VERSION = 2  # raise it when the same scene gives other pictures
 _VALUES = {"BOOLEAN", "INT", "FLOAT", "STRING", "ENUM"}
 # Settings of the artist's that no picture depends on, or that every picture sets itself.
 _IGNORED = {
@@ -21,6 +21,14 @@ _IGNORED = {
     "location_absolute", "location", "width", "height", "is_active_output", "color_tag",
     "warning_propagation", "preview_samples", "show_options", "show_preview",
     "use_viewport_denoising",
+}  # fmt: skip
+_OUTLINES = {"CURVE", "SURFACE", "FONT", "META"}  # have a mesh only when asked for one
+# Type of a mesh attribute → the property that holds a value, and its numbers.
+_LAYERS = {
+    "FLOAT": ("value", 1, np.float32), "INT": ("value", 1, np.int32), "INT8": ("value", 1, np.int8),
+    "BOOLEAN": ("value", 1, np.bool_), "FLOAT2": ("vector", 2, np.float32),
+    "FLOAT_VECTOR": ("vector", 3, np.float32), "FLOAT_COLOR": ("color", 4, np.float32),
+    "BYTE_COLOR": ("color", 4, np.float32),
 }  # fmt: skip
 
 
@@ -35,6 +43,13 @@ def describe(struct: Any) -> dict[str, Any]:
             target = getattr(struct, name, None)
             if isinstance(target, bpy.types.ID):
                 found[name] = target.name
+            elif isinstance(target, bpy.types.ColorRamp):
+                found[name] = [describe(target), *(describe(stop) for stop in target.elements)]
+            elif isinstance(target, bpy.types.CurveMapping):
+                found[name] = [
+                    [[round(float(x), 7) for x in point.location] for point in curve.points]
+                    for curve in target.curves
+                ]
         elif item.type in _VALUES and not (item.is_readonly and item.type == "STRING"):
             value = getattr(struct, name, None)
             if item.type == "ENUM" and item.is_enum_flag:
@@ -79,17 +94,23 @@ def _engine(scene: Any) -> list[Any]:
 
 
 def looks(cast: Cast, scene: Any) -> str:
-    """Hex digest of what all pictures share: engine, world, lights, materials, hair, this code."""
+    """Hex digest of what all pictures share: engine, lights, surfaces, combed hair, this code."""
     objects = [bpy.data.objects[name] for name in (*cast.members, *cast.others)]
     materials = {slot.material for item in objects for slot in item.material_slots if slot.material}
-    lights = [[item.name, describe(item.data)] for item in objects if item.type == "LIGHT"]
+    lights = [
+        [item.name, describe(item.data), _tree(item.data.node_tree)]
+        for item in objects
+        if item.type == "LIGHT"
+    ]
     systems = [
-        [item.name, system.name, describe(system.settings)]
+        [item.name, system.name, describe(system.settings),
+         _combed(system) if system.is_edited else ""]
         for item in objects
         for system in getattr(item, "particle_systems", ())
-    ]
+    ]  # fmt: skip
+    layers = [[item.name, _layers(item.data)] for item in objects if item.type == "MESH"]
     parts = [
-        VERSION, bpy.app.version_string, _engine(scene), lights, systems,
+        VERSION, bpy.app.version_string, _engine(scene), lights, systems, layers,
         [piece.label for piece in cast.hair],
         [[mat.name, describe(mat), _tree(mat.node_tree)]
          for mat in sorted(materials, key=lambda mat: mat.name)],
@@ -110,6 +131,32 @@ def pose(cast: Cast, stage: Any) -> str:
             digest.update(_positions(placed.data.vertices, "co"))
         elif placed.type == "CURVES":
             digest.update(_positions(placed.data.points, "position"))
+        elif placed.type in _OUTLINES and (mesh := placed.to_mesh()) is not None:
+            try:
+                digest.update(_positions(mesh.vertices, "co"))
+            finally:
+                placed.to_mesh_clear()
+    return digest.hexdigest()
+
+
+def _layers(mesh: Any) -> str:
+    """Hex digest of what a mesh says about its surface: materials, UVs, colours and the like."""
+    digest = hashlib.sha256()
+    for layer in sorted(mesh.attributes, key=lambda layer: layer.name):
+        # Names with a dot are the editor's selections; positions count as posed.
+        if layer.data_type in _LAYERS and layer.name[0] != "." and layer.name != "position":
+            name, size, kind = _LAYERS[layer.data_type]
+            flat = np.empty(len(layer.data) * size, dtype=kind)
+            layer.data.foreach_get(name, flat)
+            digest.update(f"{layer.name} {layer.domain}".encode() + flat.tobytes())
+    return digest.hexdigest()
+
+
+def _combed(system: Any) -> str:
+    """Hex digest of hair that somebody combed."""
+    digest = hashlib.sha256()
+    for particle in system.particles:
+        digest.update(_positions(particle.hair_keys, "co_local"))
     return digest.hexdigest()
 
 

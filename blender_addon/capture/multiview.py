@@ -13,6 +13,7 @@ from head360.datasets import synhead, synhead_write
 from head360.datasets.records import Notice, StyleRecord, SubjectRecord
 from head360.datasets.scheme import CONVENTIONS
 from head360.datasets.synhead import Manifest, PoseRecord, Taken
+from head360.rendering.cameras import Camera
 
 from . import keys
 from .cast import Cast
@@ -79,10 +80,12 @@ def shoot(plan: Plan, cast: Cast, root: Path, rights: tuple[str, str]) -> Iterat
             yield clock.phase(record.expression)
             points = surveyor.landmarks(plan.poses[number], known[number].frame)
             for view in plan.views:
+                camera = plan.camera(number, view)
                 if view in shots:
+                    # The marks may have moved since, which no picture shows.
+                    shots[view].landmarks = _projected(camera, points, plan.size)
                     continue
                 what = f"{record.expression}, view {view}"
-                camera = plan.camera(number, view)
                 files = None
                 for step in work.shot(plan.poses[number], known[number], camera, what):
                     if isinstance(step, dict):
@@ -90,9 +93,7 @@ def shoot(plan: Plan, cast: Cast, root: Path, rights: tuple[str, str]) -> Iterat
                     else:
                         yield step
                 shot = Taken(synhead_write.write_files(root, record, view, files))
-                if points is not None:
-                    pixels, _depth = camera.project(points, plan.size, plan.size)
-                    shot.landmarks = [(round(x, 3), round(y, 3)) for x, y in pixels.tolist()]
+                shot.landmarks = _projected(camera, points, plan.size)
                 synhead_write.note_taken(root, record, shot)
                 shots[view] = shot
                 taken += 1
@@ -100,6 +101,14 @@ def shoot(plan: Plan, cast: Cast, root: Path, rights: tuple[str, str]) -> Iterat
                 yield clock.phase(what)
             _write_pose(root, record, shots, surveyor, plan, number, known[number].frame, points)
     return Captured(synhead_write.finish(root, manifest), taken, kept, clock.seconds)
+
+
+def _projected(camera: Camera, points: Any, size: int) -> list[tuple[float, float]]:
+    """Landmarks as pixels; none where there are none."""
+    if points is None:
+        return []
+    pixels, _depth = camera.project(points, size, size)
+    return [(round(x, 3), round(y, 3)) for x, y in pixels.tolist()]
 
 
 def _write_pose(

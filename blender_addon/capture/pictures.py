@@ -49,6 +49,8 @@ def configure(scene: Any, size: int, *, keep_view: bool) -> None:
         view = scene.view_settings
         view.view_transform, view.look = "Standard", "None"
         view.exposure, view.gamma, view.use_curve_mapping = 0.0, 1.0, False
+        if hasattr(view, "use_white_balance"):  # from 4.3
+            view.use_white_balance = False
 
 
 def _alpha_only(scene: Any) -> None:

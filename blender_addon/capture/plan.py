@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from head360.arkit import NAMES
 from head360.arkit.takes import read_take
+from head360.datasets.records import safe_name
 from head360.datasets.scheme import EXPRESSION_ORDER, choose_views, expression_weights
 from head360.datasets.synhead import NEUTRAL
 from head360.errors import BadInput
@@ -55,7 +56,7 @@ class Plan:
         fps: of the monocular film.
         bald, mask: which twins are made besides the picture.
         keep_view: whether the artist's view transform stays.
-        take: file name of the performance, or empty.
+        take: file of the performance, or None.
     """
 
     layout: str
@@ -67,7 +68,7 @@ class Plan:
     bald: bool
     mask: bool
     keep_view: bool
-    take: str = ""
+    take: Path | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -103,7 +104,8 @@ class Plan:
 def folder_name(text: str) -> str:
     """A name that may be a folder on every system."""
     clean = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()
-    return clean[:48] or "head"
+    clean = clean[:48] or "head"
+    return clean if safe_name(clean) else f"{clean}_head"
 
 
 def make(scene: Any, head: Any) -> Plan:
@@ -124,7 +126,7 @@ def make(scene: Any, head: Any) -> Plan:
         settings.layout, folder_name(head.name), tuple(poses),
         tuple(choose_views(settings.views)) if multi else (), settings.size, fps,
         multi and settings.bald, multi and settings.mask, settings.keep_view,
-        Path(settings.take).name if settings.source == "TAKE" else "",
+        Path(bpy.path.abspath(settings.take)) if settings.source == "TAKE" else None,
     )  # fmt: skip
 
 
@@ -178,11 +180,13 @@ def _of_take(scene: Any, head: Any, settings: Any) -> list[Pose]:
 
 
 def check_space(folder: Path, plan: Plan) -> None:
-    """Raise BadInput when the disk has not room for the pictures."""
+    """Raise BadInput when the disk has not room for the pictures that are not there yet."""
     free = shutil.disk_usage(folder).free
-    if free < plan.bytes() + _MARGIN:
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    need = max(0.0, plan.bytes() - there)
+    if free < need + _MARGIN:
         raise BadInput(
-            f"The pictures need about {plan.bytes() / 2**30:.1f} GiB and {folder} has "
+            f"The pictures need about {need / 2**30:.1f} GiB more and {folder} has "
             f"{free / 2**30:.1f} GiB free: choose another disk, fewer views or a smaller size."
         )
 

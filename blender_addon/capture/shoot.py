@@ -73,16 +73,23 @@ class Camerawork:
         self.plan, self.cast, self.clock = plan, cast, clock
         self._photographer = photographer
         self._checked = False
+        self._looks = keys.looks(cast, find(cast)[0])
 
     def shot(
         self, pose: Pose, posed: Posed, camera: Camera, what: str
     ) -> Iterator[Phase | dict[str, bytes]]:
-        """Yield a phase after every render, and last of all the files as bytes by kind."""
+        """Yield a phase after every render, and last of all the files as bytes by kind.
+
+        Raises:
+            BadInput: the picture is of no use, or lights or materials changed since the survey, so
+                that it is not the picture it would be kept as.
+        """
         take, moment, frame = self._photographer.take, pose.moment, posed.frame
         hair = bool(self.cast.hair)
         image = self._timed(lambda: take(moment, camera, frame))
         self._check(image)
         if self.plan.layout == MONOCULAR:
+            self._demand_same_looks()
             yield {"image": png.encode(over_white(image)), "matte": png.encode(image[..., 3])}
             return
         files = {"image": png.encode(image)}
@@ -99,7 +106,15 @@ class Camerawork:
                 lambda: self._photographer.take_mask(moment, camera, frame, image), renders=hair
             )
             files["mask"] = encode_mask(alpha, part)
+        self._demand_same_looks()
         yield files
+
+    def _demand_same_looks(self) -> None:
+        if keys.looks(self.cast, find(self.cast)[0]) != self._looks:
+            raise BadInput(
+                "Lights, materials or settings changed while pictures were taken: press Capture "
+                "Training Set again; what still fits is kept."
+            )
 
     def _timed(self, work: Any, *, renders: int = 1) -> Any:
         started = time.perf_counter()

@@ -151,8 +151,11 @@ class HEAD360_OT_show_head_frame(bpy.types.Operator):
         check_head(head, context)
         cast = Cast.gather(context.scene, context.view_layer, head, ())
         frame = Finder(cast).at()
+        # One that the artist picked as frame object may have been corrected by hand: it stays.
+        picked = context.scene.head360_capture.frame_object
         for item in [one for one in context.scene.objects if FRAME_MARK in one]:
-            bpy.data.objects.remove(item)
+            if picked is None or (item != picked and item.parent != picked):
+                bpy.data.objects.remove(item)
         axes = _empty(context, "Head Frame", "ARROWS", 0.15)
         axes.matrix_world = Matrix(object_matrix(frame).tolist())
         box = _empty(context, "Head Frame Box", "CUBE", BOX_HALF)
@@ -188,13 +191,15 @@ def estimate(context) -> str:
         poses = 1 + (52 if settings.source == "ALL" else settings.count)
         word = "poses"
     multi = settings.layout == planning.SYNHEAD
-    hair = settings.hair_of and any(row.use for row in settings.hair)
+    # Until somebody looks for hair, the capture itself does: then there may be some.
+    listed = settings.hair_of != ""
+    hair = not listed or any(row.use for row in settings.hair)
     renders = 1 + (settings.bald + settings.mask if multi and hair else 0)
     parts = [f"{poses} {word}" if poses else word]
     if multi:
         parts.append(f"{settings.views} views")
     if renders > 1:
-        parts.append(f"{renders} renders")
+        parts.append(f"{renders} renders" if listed else f"up to {renders} renders")
     line = " × ".join(parts)
     if settings.seconds and poses:
         total = poses * (settings.views if multi else 1) * renders * settings.seconds

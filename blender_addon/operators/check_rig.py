@@ -32,6 +32,7 @@ def fill(context, head, report) -> None:
     for key in report.names.extra:
         row = rig.rows.add()
         row.source, row.how = key, EXTRA
+    rig.index = next((k for k, row in enumerate(rig.rows) if row.use), 0)
     rig.warnings.clear()
     for sentence in report.warnings:
         rig.warnings.add().name = sentence
@@ -94,11 +95,9 @@ class HEAD360_OT_fix_names(bpy.types.Operator):
             raise BadInput(f"{head.name} is linked from another file: fix the names there.")
         ticked = [row for row in state.rows if row.use and row.source and row.target]
         halves = [(row.target, (row.source, row.other)) for row in ticked if row.other]
-        renamed = check_rig.rename(
-            head, {row.source: row.target for row in ticked if not row.other}
+        renamed = check_rig.mend(
+            head, {row.source: row.target for row in ticked if not row.other}, halves
         )
-        for name, pair in halves:
-            check_rig.join(head, name, pair)
         cast = Cast.gather(context.scene, context.view_layer, head, ())
         fill(context, head, check_rig.examine(cast, head))
         session.message = ""

@@ -19,7 +19,7 @@ import pytest
 from head360.arkit import COUNT, INDEX, NAMES
 from head360.cli import main
 from head360.datasets import check as dataset_check
-from head360.datasets import png, synhead, synhead_write
+from head360.datasets import png, png_decode, synhead, synhead_write
 from head360.datasets.scheme import expression_weights
 from head360.datasets.synhead_read import SynheadDataset
 from head360.errors import BadInput
@@ -418,7 +418,7 @@ def test_png_round_trip(shape: tuple[int, ...], dtype: type) -> None:
         form = {2: png.GREY16 if dtype is np.uint16 else png.GREY8}.get(pixels.ndim) or (
             png.RGBA8 if shape[2] == 4 else png.RGB8
         )
-        found = png.decode(data, Path("x.png"), form, (shape[1], shape[0]))
+        found = png_decode.decode(data, Path("x.png"), form, (shape[1], shape[0]))
         np.testing.assert_array_equal(found, pixels)
         assert png.damage(data) == ""
         assert png.damage(data[:-1]).startswith("is truncated")
@@ -430,7 +430,7 @@ def test_png_round_trip(shape: tuple[int, ...], dtype: type) -> None:
 def test_palette_round_trip() -> None:
     indices = np.arange(64, dtype=np.uint8).reshape(8, 8) % 8
     data = synhead_write.encode_labels(indices)
-    np.testing.assert_array_equal(png.decode(data, Path("x"), png.PALETTE8, (8, 8)), indices)
+    np.testing.assert_array_equal(png_decode.decode(data, Path("x"), png.PALETTE8, (8, 8)), indices)
     with pytest.raises(ValueError, match="palette"):
         png.encode(indices + 8, np.zeros((8, 3), dtype=np.uint8))
 

@@ -39,11 +39,10 @@ def shots() -> Shots:
     from test_codes import FREE, make_head
 
     small = shots_of(make_head(FREE))
-    size = 32  # a power of two
-    return replace(
-        small, rgba=np.ascontiguousarray(small.rgba[:, :, 8:40, 8:40]),
-        hair=np.zeros((2, 2, size // 2, size // 2), dtype=np.uint8),
-    )  # fmt: skip
+    rgba = np.ascontiguousarray(small.rgba[:, :, 8:40, 8:40])  # 32 is a power of two
+    # Everything counts as hair, so that the hulls are not empty.
+    hair = np.ascontiguousarray(rgba[:, :, ::2, ::2, 3])
+    return replace(small, rgba=rgba, hair=hair)
 
 
 def advance(trainer: Trainer, steps: int) -> list[dict[str, float]]:
@@ -121,6 +120,24 @@ def test_runs_of_another_objective_do_not_mix(shots: Shots, tmp_path: Path) -> N
     odd = replace(shots, rgba=shots.rgba[:, :, :30, :30], hair=shots.hair[:, :, :15, :15])
     with pytest.raises(BadInput, match="pixels"):
         Trainer(odd, CONFIG, ADVERSARIAL, tmp_path / "odd")
+
+
+# --- the paper's second stage -------------------------------------------------------------------
+
+
+def test_a_frozen_head_stays_while_its_hair_learns(shots: Shots, tmp_path: Path) -> None:
+    first = Trainer(shots, CONFIG, QUIET, tmp_path / "first")
+    advance(first, 1)
+    settings = replace(QUIET, trainable="hair", warmup=1)
+    second = Trainer(shots, CONFIG, settings, tmp_path / "second", start=first.net)
+    before = {name: value.clone() for name, value in first.net.state_dict().items()}
+    advance(second, 2)
+    for name, value in second.net.state_dict().items():
+        moved = not torch.equal(value, before[name])
+        if name.startswith("hair_decoder"):
+            assert moved, name
+        elif not name.startswith("hair_planes"):
+            assert not moved, name
 
 
 # --- several processes ----------------------------------------------------------------------------

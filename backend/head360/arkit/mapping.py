@@ -186,15 +186,17 @@ def _likeness(key: str, name: str) -> float:
 def match(keys: Sequence[str]) -> Mapping:
     """Sort the keys of a rig (without its basis) into the 52 blendshapes.
 
-    A better kind of match goes first, whatever the order of the keys: a key that has exactly the
-    right name is never displaced, and no key is proposed twice.
+    A better kind of match goes first, whatever the order of the keys, and a key without a number
+    before its copies: one that has exactly the right name is never displaced, and no key is
+    proposed twice.
     """
     found: dict[str, Match] = {}
     duplicates: dict[str, str] = {}
     free = list(dict.fromkeys(keys))
     read = {key: recognise(key) for key in free}
     for how in (How.EXACT, How.SPELLING, How.FAMILY, How.PREFIX):
-        for key in list(free):
+        # A number at the end tells a copy or an in-between: the plain key goes first.
+        for key in sorted(free, key=lambda key: key[-1:].isdigit()):
             known = read[key]
             if known is None or known[1] is not how:
                 continue

@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput(
             "Say where the pictures go: add --out DIR, --sheet FILE or --pack FILE, or several."
         )
+    _keep_out(arguments)
     workers = arguments.workers
     if workers is not None and not 1 <= workers <= 256:
         raise BadInput(f"--workers {workers} is out of range: choose 1 to 256.")
@@ -121,6 +122,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit_json(result)
     return 0
+
+
+def _keep_out(arguments: argparse.Namespace) -> None:
+    """A sheet or a pack inside the data set would be a stranger there, found after long work."""
+    for option in ("sheet", "pack"):
+        target = getattr(arguments, option)
+        if target is None or arguments.out is None:
+            continue
+        if arguments.out.resolve() in target.resolve().parents:
+            raise BadInput(
+                f"--{option} {target} lies inside --out, and a data set holds its own files only: "
+                "choose another folder for it."
+            )
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -174,12 +188,18 @@ def _spec(arguments: argparse.Namespace) -> CaptureSpec:
     from head360.synthesis.lights import LIGHTS
     from head360.synthesis.plan import CaptureSpec
 
+    styles = _words(arguments.styles, ())
+    if arguments.styles not in (None, "all") and not styles:
+        raise BadInput(
+            f"--styles {arguments.styles} names no hair style: every picture has its bald twin "
+            "anyway; see --list-styles."
+        )
     return CaptureSpec(
         **_given(
             arguments, "subjects", "expressions", "views", "held_out", "wear", "size", "seed",
             "assets",
         ),
-        styles=_words(arguments.styles, ()),
+        styles=styles,
         passes=_words(arguments.passes, PASSES),
         lights=_words(arguments.lights, tuple(LIGHTS)),
     ).checked()  # fmt: skip

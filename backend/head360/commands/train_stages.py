@@ -1,4 +1,4 @@
-"""``head360 train refine`` and ``train generator``: stages after a hex-plane head is trained."""
+"""``head360 train detach``, ``refine`` and ``generator``: stages after a head is trained."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ def register(kinds: Any) -> None:
     refine.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     _add_common(refine)
     refine.set_defaults(run=run_refine)
+
+    detach = kinds.add_parser(
+        "detach",
+        help="the paper's second stage: hair apart from a frozen head",
+        description="Continues a hex-plane head with the head frozen: only hair planes and hair "
+        "decoder learn, from pictures with hair and their bald twins. The default training has "
+        "the twins from the start and needs no such stage.",
+    )
+    detach.add_argument("--model", required=True, help="a head trained with no-detachment")
+    detach.add_argument("--data", help="synth:… (default: what the model was trained on)")
+    detach.add_argument("--steps", type=int, help="optimisation steps (2000)")
+    detach.add_argument("--workers", type=int, default=2, help="processes that take pictures")
+    detach.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    _add_common(detach)
+    detach.set_defaults(run=run_detach)
 
     generator = kinds.add_parser(
         "generator",
@@ -94,10 +109,7 @@ def run_refine(arguments: argparse.Namespace) -> int:
     data = arguments.data or str(head.manifest.get("training_data", ""))
     if not data:
         raise BadInput(f"{head.name} does not say what it was trained on: add --data.")
-    kept = arguments.out / "checkpoint.safetensors"
-    if kept.is_file() != arguments.resume:
-        advice = "add --resume to go on" if kept.is_file() else "start without --resume"
-        raise BadInput(f"{arguments.out} fits not: {advice}, or choose another --out.")
+    _demand_run(arguments)
     out = writable_folder(arguments.out)
     if is_spec(data):
         spec = dataclasses.replace(SynthSpec.parse(data), live=0)
@@ -116,6 +128,56 @@ def run_refine(arguments: argparse.Namespace) -> int:
         trainer.resume()
     trainer.run()
     return _report(arguments, {"steps": trainer.step}, start)
+
+
+def run_detach(arguments: argparse.Namespace) -> int:
+    """Train hair planes and hair decoder of a frozen head."""
+    from head360.commands.train import is_spec, photograph
+    from head360.files import writable_folder
+    from head360.training.hexplane import Trainer
+    from head360.training.settings import TrainSettings
+    from head360.training.shots import SynthSpec
+
+    head = _head(arguments)
+    data = arguments.data or str(head.manifest.get("training_data", ""))
+    if not is_spec(data):
+        raise BadInput("This stage needs bald twins of every picture: add --data synth:….")
+    spec = dataclasses.replace(SynthSpec.parse(data), live=0)
+    if spec.bald == 0.0:
+        spec = dataclasses.replace(spec, bald=SynthSpec().bald)
+    _demand_run(arguments)
+    out = writable_folder(arguments.out)
+    shots = photograph(spec, out / "pictures", arguments.workers)
+    if shots.subjects != head.subjects or shots.styles != head.styles:
+        raise BadInput(
+            f"{head.name} knows other subjects or hair styles than {data}: give the data that it "
+            "was trained on."
+        )
+    settings = TrainSettings(steps=arguments.steps or 2000, seed=arguments.seed, trainable="hair")
+    recipe = {"data": data, "stage": "detach", "from": head.name}
+    trainer = Trainer(
+        shots, head.net.config, settings, out, head.device, name=head.name, recipe=recipe,
+        start=head.net,
+    )  # fmt: skip
+    start = time.monotonic()
+    if arguments.resume:
+        trainer.resume()
+    trainer.run()
+    return _report(arguments, {"steps": trainer.step}, start)
+
+
+def _demand_run(arguments: argparse.Namespace) -> None:
+    """A run is there when it is to be resumed, and none when it is not.
+
+    Raises:
+        BadInput: the other way round.
+    """
+    if not arguments.resume and (arguments.out / "checkpoint.safetensors").is_file():
+        raise BadInput(
+            f"{arguments.out} already holds a run: add --resume to go on, or choose another --out."
+        )
+    if arguments.resume and not (arguments.out / "checkpoint.safetensors").is_file():
+        raise BadInput(f"{arguments.out} holds no checkpoint: start without --resume.")
 
 
 def run_generator(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from head360.errors import BadInput
+
 Progress = Callable[[int, int, str], None]
 Inspect = Callable[[bytes], str]
 
@@ -119,6 +121,42 @@ def take_stock(root: Path, places: Places) -> Inventory:
     return found
 
 
+def make_ready(root: Path, places: Places, own: Collection[str] = ()) -> None:
+    """See that nothing foreign lies in a folder that will be written; delete leftovers of writers.
+
+    Args:
+        root: the folder.
+        places: where files may lie.
+        own: folders that may be there as well, whatever they hold.
+
+    Raises:
+        BadInput: it holds something else.
+    """
+    found = take_stock(root, places)
+    strangers = list(found.links)
+    for folder, inside in found.folders.items():
+        strangers += inside if folder not in own else []
+    for path in found.strays:
+        if path.rpartition("/")[2].startswith(".") and path.endswith(".tmp"):
+            (root / path).unlink(missing_ok=True)  # a killed writer's; see head360.files
+        else:
+            strangers.append(path)
+    # Whoever looked at the folder in a file manager shall be able to go on all the same.
+    strangers = [path for path in strangers if not _is_systems(path)]
+    if strangers:
+        raise BadInput(
+            f"{root} already holds {strangers[0]}, which is not part of this data set "
+            f"({len(strangers)} such files): choose an empty folder or the settings it was made "
+            "with."
+        )
+
+
+def _is_systems(path: str) -> bool:
+    """Whether a file manager put a file there."""
+    name = path.rpartition("/")[2]
+    return name in _SYSTEM or name.startswith("._")
+
+
 def _walk(root: Path, folder: str, places: Places, found: Inventory) -> None:
     try:
         entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
@@ -151,6 +189,7 @@ def examine(
     expected: Sequence[Expected],
     free: Collection[str] = (),
     progress: Progress | None = None,
+    judged: Collection[str] | None = None,
 ) -> list[str]:
     """Sentences about everything that is not as it should be; empty when all is.
 
@@ -159,6 +198,7 @@ def examine(
         expected: every file of it.
         free: paths that may be there as well and are judged elsewhere (the manifest).
         progress: called with (files read, files in all, what).
+        judged: the only folders in which strays are told of; None for everywhere.
     """
     by_path = {item.path: item for item in expected}
     found = take_stock(root, Places.of([*by_path, *free]))
@@ -190,6 +230,10 @@ def examine(
         for path, note in notes.items()
         if note and path not in changed
     ]
+    if judged is not None:
+        found.strays = [path for path in found.strays if path.partition("/")[0] in judged]
+        found.links = [path for path in found.links if path.partition("/")[0] in judged]
+        found.folders.clear()
     problems += [
         f"{root / path} is a link: put the file itself there, a data set holds its own files."
         for path in found.links
@@ -233,13 +277,17 @@ def _moved(
 def _tell_moved(root: Path, moved: Mapping[str, str], found: Inventory) -> Iterator[str]:
     """One sentence a file, or one for a folder that was renamed with all it holds."""
     told: set[tuple[str, str]] = set()
+    whole: set[str] = set()  # what lies in unplanned folders all of whose files were moved
+    for inside in found.folders.values():
+        if all(inner in moved for inner in inside):
+            whole.update(inside)
     for path, home in moved.items():
         folder, target = path.rpartition("/")[0], home.rpartition("/")[0]
-        whole = any(
-            all(inner in moved for inner in inside) and (path in inside)
-            for inside in found.folders.values()
-        )
-        if whole and folder != target and path.rpartition("/")[2] == home.rpartition("/")[2]:
+        if (
+            path in whole
+            and folder != target
+            and path.rpartition("/")[2] == home.rpartition("/")[2]
+        ):
             if (folder, target) not in told:
                 told.add((folder, target))
                 yield f"The folder {root / folder} looks like the missing {target}: rename it back."
@@ -296,7 +344,7 @@ def _tell_strays(root: Path, found: Inventory, moved: Collection[str]) -> Iterat
         if path in moved:
             continue
         name = path.rpartition("/")[2]
-        if name in _SYSTEM or name.startswith("._"):
+        if _is_systems(path):
             yield f"{root / path} was left by the operating system's file manager: delete it."
         elif name.startswith(".") and name.endswith((".tmp", ".part")):
             yield f"{root / path} was left by an interrupted run: delete it."

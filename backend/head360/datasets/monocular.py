@@ -37,6 +37,7 @@ from head360.datasets.records import (
     SubjectRecord,
     decode,
     inside,
+    safe_name,
 )
 from head360.errors import BadInput
 
@@ -71,7 +72,10 @@ class Transforms(msgspec.Struct):
 
 
 class TakeRecord(msgspec.Struct):
-    """The performance: name of the take, SHA-256 of its file, rows that were filmed, licence."""
+    """The performance: name of the take, SHA-256 of its file, what was filmed of it, licence.
+
+    ``rows`` is like ``1-240,300``, or says in words how the take was sampled.
+    """
 
     name: str
     sha256: str
@@ -92,8 +96,9 @@ class FrameTruth(msgspec.Struct):
 
     Attributes:
         img_id: of the frame.
-        row: of the take, from 1.
-        second: of the take.
+        row: of the take, from 1; where the take was sampled anew, or there is none, the frame's
+            number from 1.
+        second: of the take, or since the first frame.
         head: yaw, pitch, roll in radians as the take has them; zeros where it has none.
         landmarks: (68, 2) pixels. dense: (468, 2). visible: "1" or "0" for each of both.
     """
@@ -189,6 +194,12 @@ def read_manifest(root: Path) -> MonocularManifest:
         problem = "a path leaves the data set"
     if not all("image" in frame.files for frame in manifest.frames):
         problem = "a frame has no picture"
+    if not 0 < manifest.test_from <= len(manifest.frames):
+        problem = f"test frames that begin at {manifest.test_from}"
+    if not all(safe_name(one) for one in manifest.expressions) or (
+        len(set(manifest.expressions)) != len(manifest.expressions)
+    ):
+        problem = "an expression without a name of its own"
     if problem:
         raise BadInput(f"{path} is damaged ({problem}): make the data set again.")
     return manifest

@@ -36,7 +36,8 @@ class Frame:
         root: of the data set.
         img_id: number of the frame.
         width, height: pixels.
-        expression: (E,) float32; with E = 52 of a manifest in the order of its names.
+        expression: (E,) float32 as the file has them.
+        names: what the numbers are; empty where nobody wrote it down.
         camera: head space (of the released sets: their own space), OpenCV axes.
         files: path by kind; "matte" and "parsing" may be absent.
     """
@@ -46,21 +47,31 @@ class Frame:
     width: int
     height: int
     expression: Floats
+    names: tuple[str, ...]
     camera: Camera
     files: dict[str, str]
 
     @property
     def blendshapes(self) -> Floats:
-        """(52,) float32 in the order of ``arkit.NAMES``.
+        """(52,) float32 in the order of ``arkit.NAMES``, whatever the order of the file's names.
+
+        Without names, 52 numbers are taken to be in that order.
 
         Raises:
-            BadInput: the expression has another number of values, so it is no ARKit one.
+            BadInput: the numbers are not those of ARKit.
         """
+        if self.names and set(self.names) != set(NAMES):
+            raise BadInput(
+                f"{self.root} names other expressions than the {len(NAMES)} of ARKit "
+                f"({self.names[0]}, …): choose a data set with blendshapes."
+            )
         if len(self.expression) != len(NAMES):
             raise BadInput(
                 f"{self.root} has {len(self.expression)} numbers an expression, not the "
                 f"{len(NAMES)} of ARKit: choose a data set with blendshapes."
             )
+        if self.names:
+            return self.expression[[self.names.index(name) for name in NAMES]]
         return self.expression
 
     def load_rgb(self) -> Pixels:
@@ -148,7 +159,8 @@ class MonocularDataset:
             assumptions.append(
                 "There is no manifest: matrices are taken as OpenGL camera-to-world around a fixed "
                 "head, in the data set's own unit, frames in the file's order, and the "
-                f"{len(transforms.frames[0].exp_ori)} numbers an expression have no names."
+                f"{len(transforms.frames[0].exp_ori)} numbers an expression have no names "
+                f"({len(NAMES)} count as ARKit's in Apple's order)."
             )
             named = {
                 frame.img_id: _released_files(root, frame.img_id) for frame in transforms.frames
@@ -162,10 +174,17 @@ class MonocularDataset:
                     f"{root / TRANSFORMS} lists other frames than {MANIFEST}: make the data set "
                     "again; what is whole is kept."
                 )
+        names = tuple(manifest.expressions) if manifest is not None else ()
+        count = len(transforms.frames[0].exp_ori)
+        if names and len(names) != count:
+            raise BadInput(
+                f"{root / TRANSFORMS} has {count} numbers an expression, {MANIFEST} names "
+                f"{len(names)}: make the data set again; what is whole is kept."
+            )
         frames = [
             Frame(
                 root, frame.img_id, transforms.w, transforms.h,
-                np.array(frame.exp_ori, dtype=np.float32),
+                np.array(frame.exp_ori, dtype=np.float32), names,
                 _camera(root, transforms, frame), named[frame.img_id],
             )
             for frame in transforms.frames
@@ -234,7 +253,11 @@ def read_transforms(root: Path) -> tuple[Transforms, list[str]]:
 def _validate(path: Path, transforms: Transforms) -> None:
     if not transforms.frames:
         raise BadInput(f"{path} has no frames: make the data set again.")
-    if not (1 <= transforms.w <= 65536 and 1 <= transforms.h <= 65536 and transforms.fx > 0):
+    if not (
+        1 <= transforms.w <= 65536
+        and 1 <= transforms.h <= 65536
+        and min(transforms.fx, transforms.fy) > 0
+    ):
         raise BadInput(f"{path} has an impossible size or focal length: make the data set again.")
     length = len(transforms.frames[0].exp_ori)
     seen: set[int] = set()

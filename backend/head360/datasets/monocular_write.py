@@ -6,6 +6,7 @@ The studio and an artist's Blender write through the same steps: :func:`prepare`
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 
 from head360.datasets import monocular
-from head360.datasets.integrity import Places, digest, digest_file, take_stock
+from head360.datasets.integrity import Places, digest, digest_file, make_ready
 from head360.datasets.journal import Journal
 from head360.datasets.monocular import (
     FrameRecord,
@@ -23,7 +24,7 @@ from head360.datasets.monocular import (
     TransformsFrame,
     TruthFile,
 )
-from head360.datasets.records import MANIFEST
+from head360.datasets.records import MANIFEST, inside, spare_finished
 from head360.errors import BadInput
 from head360.files import writable_folder, write_bytes
 from head360.rendering.cameras import Camera, camera_to_opengl
@@ -43,12 +44,13 @@ def prepare(root: Path | str, key: str, ids: Sequence[int], image_format: str = 
 
     Args:
         root: of the data set; created if needed.
-        key: of the data set; a finished one with another key is one no longer.
+        key: of the data set; an artist's finished one with another key is one no longer.
         ids: numbers of the frames that will be written.
         image_format: "jpg" or "png".
 
     Raises:
-        BadInput: not writable, or it holds files of another data set.
+        BadInput: not writable, or it holds files of another data set or a finished one of the
+            studio with another key.
     """
     root = writable_folder(root)
     planned = {MANIFEST, monocular.TRANSFORMS, monocular.TRUTH}
@@ -57,22 +59,8 @@ def prepare(root: Path | str, key: str, ids: Sequence[int], image_format: str = 
             planned.add(monocular.frame_path(kind, img_id))
         # A picture in the other format would be a second truth: it counts as a stranger.
         planned.add(monocular.frame_path("image", img_id, image_format))
-    found = take_stock(root, Places.of(planned))
-    inside = [
-        path for folder, paths in found.folders.items() if folder != JOURNALS for path in paths
-    ]
-    strangers = [*found.links, *inside]
-    for path in found.strays:
-        if path.rpartition("/")[2].startswith(".") and path.endswith(".tmp"):
-            (root / path).unlink(missing_ok=True)  # a killed writer's; see head360.files
-        else:
-            strangers.append(path)
-    if strangers:
-        raise BadInput(
-            f"{root} already holds {strangers[0]}, which is not part of this data set "
-            f"({len(strangers)} such files): choose an empty folder or the settings it was made "
-            "with."
-        )
+    make_ready(root, Places.of(planned), own=(JOURNALS,))
+    spare_finished(root, key=key)
     try:
         former = monocular.read_manifest(root).key
     except BadInput:
@@ -119,7 +107,7 @@ def kept_frames(root: Path, key: str) -> dict[int, Filmed]:
         for item in filmed
         if item.record.sha256
         and all(
-            digest_file(root / place) == item.record.sha256.get(kind)
+            inside(place) and digest_file(root / place) == item.record.sha256.get(kind)
             for kind, place in item.record.files.items()
         )
     }
@@ -168,8 +156,6 @@ def finish(
     path = write_bytes(
         root / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1)
     )
-    for part in (root / JOURNALS).glob("*.part"):
-        part.unlink(missing_ok=True)
-    if (root / JOURNALS).is_dir():
-        (root / JOURNALS).rmdir()
+    # The data set is whole by now: what a file manager put there as well must not fail it.
+    shutil.rmtree(root / JOURNALS, ignore_errors=True)
     return path

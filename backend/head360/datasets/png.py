@@ -1,21 +1,17 @@
 """PNG without an image library: written, described and diagnosed with zlib and numpy alone.
 
 Blender's Python has no Pillow, and a check that only wants to know whether a file is whole should
-not decode it. Decoding (which needs sequential filters) is left to Pillow, imported on call.
+not decode it. Decoding (which needs sequential filters) is left to Pillow, see ``png_decode``.
 """
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from head360.errors import BadInput
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6
@@ -69,35 +65,6 @@ def encode(pixels: NDArray, palette: NDArray[np.uint8] | None = None) -> bytes:
     if palette is not None:
         chunks.insert(1, (b"PLTE", palette.astype(np.uint8).tobytes()))
     return SIGNATURE + b"".join(_chunk(name, data) for name, data in chunks)
-
-
-def decode(data: bytes, path: Path, form: Form, size: tuple[int, int] | None = None) -> NDArray:
-    """Pixels of a PNG: (H, W[, 3 or 4]) uint8, uint16 for 16-bit grey, indices for a palette.
-
-    Args:
-        data: the file's bytes.
-        path: what the sentences name.
-        form: what it must be.
-        size: (width, height) it must have.
-
-    Raises:
-        BadInput: damaged, of another form or of another size.
-    """
-    from PIL import Image
-
-    problem = misfit(data, form, size)
-    if problem:
-        raise BadInput(f"{path} {problem}: make the data set again; what is whole is kept.")
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            pixels = np.asarray(picture)
-    # Pillow reports a broken PNG as any of these, and as SyntaxError for a broken chunk.
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadInput(
-            f"{path} is truncated or damaged ({error}): make the data set again; what is whole is "
-            "kept."
-        ) from error
-    return pixels.astype(np.uint16) if form.depth == 16 else pixels
 
 
 def misfit(data: bytes, form: Form, size: tuple[int, int] | None = None) -> str:

@@ -14,6 +14,7 @@ MANIFEST = "manifest.json"
 LANDMARKS, DENSE = 68, 468
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.I)  # never files on Windows
 
 
 class Head(msgspec.Struct):
@@ -21,6 +22,14 @@ class Head(msgspec.Struct):
 
     kind: Any = None
     schema: Any = None
+
+
+class Made(msgspec.Struct):
+    """What a finished data set was drawn with; an artist's has no seed."""
+
+    seed: int | None = None
+    size: int | None = None
+    key: str | None = None
 
 
 class Notice(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,16 +85,46 @@ def decode(path: Path, kind: type[T]) -> T:
         ) from error
 
 
+def spare_finished(root: Path, **same: Any) -> None:
+    """See that a finished data set of the studio is not overwritten by another one.
+
+    An artist's (without a seed) may be: it is photographed again when the character has changed.
+
+    Args:
+        root: folder that will be written.
+        same: fields of :class:`Made` in which both must agree.
+
+    Raises:
+        BadInput: there is one, and it was made with other settings.
+    """
+    path = root / MANIFEST
+    try:
+        made = decode(path, Made)
+    except BadInput:
+        return  # none, or not a whole one
+    if made.seed is not None and any(getattr(made, name) != value for name, value in same.items()):
+        raise BadInput(
+            f"{root} already holds a finished data set that was made with other settings (seed "
+            f"{made.seed}): choose another folder, or delete {MANIFEST} to make it anew."
+        )
+
+
 def safe_name(name: str) -> bool:
     """Whether a name may be a folder on every system and sorts as the release's loader sorts."""
-    return _NAME.fullmatch(name) is not None and not name.endswith(".") and len(name) <= 64
+    return (
+        _NAME.fullmatch(name) is not None
+        and _DEVICE.fullmatch(name) is None
+        and not name.endswith(".")
+        and len(name) <= 64
+    )
 
 
 def inside(place: str) -> bool:
     """Whether a path of a manifest stays in the data set and is written the one portable way."""
     path = PurePosixPath(place)
     return (
-        bool(place)
+        bool(path.parts)
+        and place.isprintable()
         and not path.is_absolute()
         and ".." not in path.parts
         and "\\" not in place

@@ -292,6 +292,11 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
             yield f"view {view.index} lacks its 25 finite numbers"
         if not 0 <= view.index <= 9999:
             yield f"view {view.index} has an impossible number"
+        if view.held_out != (view.index >= RIG):
+            yield f"view {view.index} is held out, or is not, against the number it has"
+    numbers = [view.index for view in manifest.views]
+    if len(set(numbers)) != len(numbers):
+        yield "a view is there twice"
     names = [subject.name for subject in manifest.subjects]
     for name in [*names, *manifest.expressions]:
         if not safe_name(name):
@@ -302,6 +307,8 @@ def contradictions(manifest: Manifest) -> Iterator[str]:
 
 def _pose_contradictions(manifest: Manifest, subjects: set[str]) -> Iterator[str]:
     views = {view.index for view in manifest.views}
+    expressions = set(manifest.expressions)
+    styles = {style.name for style in manifest.styles}
     seen: set[tuple[str, str]] = set()
     for pose in manifest.poses:
         name = f"{pose.subject}/{pose.expression}"
@@ -314,6 +321,10 @@ def _pose_contradictions(manifest: Manifest, subjects: set[str]) -> Iterator[str
             yield f"{name} has weights that are no numbers"
         if pose.subject not in subjects:
             yield f"{name} is of an unknown subject"
+        if pose.expression not in expressions:
+            yield f"{name} is an unknown expression"
+        if pose.style not in styles:
+            yield f"{name} wears the unknown style {pose.style!r}"
         if "truth" not in pose.files:
             yield f"{name} names no truth file"
         shown = [shot.view for shot in pose.shots]

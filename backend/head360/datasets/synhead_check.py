@@ -52,6 +52,8 @@ def _declared(root: Path, manifest: Manifest) -> Iterator[str]:
     if "image" not in kinds:
         yield f"{path} declares no pictures of the kind 'image': {AGAIN}."
     for pose in manifest.poses:
+        if pose.files != synhead.pose_files(pose.subject, pose.expression, manifest.landmarks):
+            yield f"{path} looks elsewhere for files of {pose.subject}/{pose.expression}: {AGAIN}."
         for shot in pose.shots:
             name = f"view {shot.view} of {pose.subject}/{pose.expression}"
             differing = kinds ^ set(shot.files)
@@ -111,6 +113,11 @@ def _truth_problem(data: bytes, manifest: Manifest, pose: PoseRecord) -> str:
         rows = len(pose.shots) if count else 0
         if len(table) != rows or any(len(points) != count for points in table):
             return "lacks landmarks" if count else "has landmarks that the manifest denies"
+    if truth.dense and (
+        len(truth.visible) != len(pose.shots)
+        or any(len(flags) != LANDMARKS + DENSE for flags in truth.visible)
+    ):
+        return "does not say which landmarks are visible"
     return ""
 
 

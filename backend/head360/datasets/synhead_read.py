@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from head360.datasets import png, synhead
+from head360.datasets import png_decode, synhead
 from head360.datasets.records import DENSE, LANDMARKS, decode
 from head360.datasets.synhead import Manifest, Truth
 from head360.errors import BadInput
@@ -73,7 +73,7 @@ class Shot:
                 f"Cannot read {path} ({error.strerror}): make the data set again; what is whole "
                 "is kept."
             ) from error
-        return png.decode(data, path, synhead.form_of(kind), (self.size, self.size))
+        return png_decode.decode(data, path, synhead.form_of(kind), (self.size, self.size))
 
     def load_rgba(self) -> Pixels:
         """(size, size, 4) uint8 sRGB, straight alpha, with hair, in the default light."""
@@ -141,8 +141,13 @@ class Shot:
         return np.array(points, dtype=np.float32)
 
 
-@functools.lru_cache(maxsize=8)
 def _truth(path: Path) -> Truth:
+    # A data set that is written again while somebody reads it must not be read as it was.
+    return _decoded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=8)
+def _decoded(path: Path, _written: int) -> Truth:
     return decode(path, Truth)
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from head360.datasets import png, synhead
-from head360.datasets.integrity import Places, digest, digest_file, take_stock
+from head360.datasets.integrity import Places, digest, digest_file, make_ready
 from head360.datasets.journal import Journal
 from head360.datasets.labels import PALETTE
+from head360.datasets.records import spare_finished
 from head360.datasets.synhead import Manifest, PoseRecord, ShotRecord, Taken, Truth
 from head360.errors import BadInput
 from head360.files import atomic_path, writable_folder, write_bytes
@@ -75,25 +76,15 @@ def prepare(root: Path | str, manifest: Manifest) -> Path:
     ``manifest.poses`` need no shots yet: every pose is expected to get every view.
 
     Raises:
-        BadInput: not writable, it holds files of another data set, or the names do not do.
+        BadInput: not writable, it holds files of another data set or a finished one with another
+            seed or size, or the names do not do.
     """
     problem = next(synhead.contradictions(manifest), "")
     if problem:
         raise BadInput(f"This data set cannot be written ({problem}): choose other names.")
     root = writable_folder(root)
-    found = take_stock(root, planned_places(manifest))
-    strangers = [*found.links, *(path for inside in found.folders.values() for path in inside)]
-    for path in found.strays:
-        if path.rpartition("/")[2].startswith(".") and path.endswith(".tmp"):
-            (root / path).unlink(missing_ok=True)  # a killed writer's; see head360.files
-        else:
-            strangers.append(path)
-    if strangers:
-        raise BadInput(
-            f"{root} already holds {strangers[0]}, which is not part of this data set "
-            f"({len(strangers)} such files): choose an empty folder or the settings it was made "
-            "with."
-        )
+    make_ready(root, planned_places(manifest))
+    spare_finished(root, seed=manifest.seed, size=manifest.size)
     # Until the last pose is written the folder is not a data set.
     (root / synhead.MANIFEST).unlink(missing_ok=True)
     return root
@@ -144,7 +135,10 @@ def kept_shots(root: Path, pose: PoseRecord, kinds: Sequence[str]) -> dict[int, 
     kept: dict[int, Taken] = {}
     for taken in [*_of_truth(root, pose), *_journal(root, pose).read()]:
         record = taken.record
-        if set(record.files) == set(kinds) and all(
+        places = {
+            k: synhead.shot_path(pose.subject, pose.expression, record.view, k) for k in kinds
+        }
+        if record.files == places and all(
             digest_file(root / record.files[kind]) == record.sha256.get(kind) for kind in kinds
         ):
             kept[record.view] = taken

@@ -41,7 +41,7 @@ from head360.training.hull import carve
 from head360.training.live import LiveStream
 from head360.training.parallel import Ranks
 from head360.training.reports import Reports
-from head360.training.settings import OBJECTIVES, TrainSettings, settings_facts
+from head360.training.settings import OBJECTIVES, TRAINABLE, TrainSettings, settings_facts
 from head360.training.shots import Moment, Shots
 
 Floats = NDArray[np.float32]
@@ -65,6 +65,7 @@ class Trainer:
         recipe: facts about data and preset for the manifest.
         stream: draws the groups while training; ``shots`` then serve the hulls of the hair alone.
         ranks: this process among those that train together; alone by default.
+        start: weights to begin with instead of random ones and the albedo.
 
     Raises:
         BadInput: pictures whose side is no power of two, for the adversarial objective.
@@ -82,6 +83,7 @@ class Trainer:
         recipe: dict[str, Any] | None = None,
         stream: LiveStream | None = None,
         ranks: Ranks | None = None,
+        start: HexPlaneNet | None = None,
     ) -> None:
         self.shots, self.config, self.settings, self.device = shots, config, settings, device
         self.ranks = ranks or Ranks(0, 1, device)
@@ -95,10 +97,19 @@ class Trainer:
         if shots.atlases is not None:
             for index, atlas in enumerate(shots.atlases):
                 self.net.set_albedo(index, atlas)
+        if start is not None:
+            self.net.load_state_dict(start.state_dict())
+        if settings.trainable not in TRAINABLE:
+            raise BadInput(f"There is nothing called {settings.trainable!r} to train: {TRAINABLE}.")
+        if settings.trainable == "hair":
+            self.net.requires_grad_(False)
+            self.net.hair_planes.requires_grad_(True)
+            self.net.hair_decoder.requires_grad_(True)
         self.net.to(device)
         banks = [*self.net.textures.free(), *self.net.hair_planes.free()]
         known = {id(parameter) for parameter in banks}
-        networks = [p for p in self.net.parameters() if id(p) not in known]
+        networks = [p for p in self.net.parameters() if id(p) not in known and p.requires_grad]
+        banks = [p for p in banks if p.requires_grad]
         self.optimiser = torch.optim.Adam(
             [
                 {"params": banks, "peak": settings.lr_planes},

@@ -9,6 +9,7 @@ from head360.networks.hexplane import HexPlaneConfig
 from head360.training.adversarial import AdversarialSettings
 
 OBJECTIVES = ("photometric", "adversarial")
+TRAINABLE = ("all", "hair")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class TrainSettings:
         detail_gain: extra weight of colour where eyes, teeth and mouth are seen.
         raw_loss, alpha_loss, hair_loss: weights beside the full-resolution L1.
         seed: of initialisation and batches.
+        trainable: "all", or "hair": the paper's second stage, in which the head is frozen and only
+            hair planes and hair decoder learn (method notes §3 and contradiction 6).
         objective: "photometric", or "adversarial" with the paper's dual discriminator beside it;
             it looks at whole pictures, so ``crop`` plays no part then.
         adversarial: of that objective.
@@ -42,6 +45,7 @@ class TrainSettings:
     hair_loss: float = 0.4
     smooth_loss: float = 0.05
     seed: int = 0
+    trainable: str = "all"
     objective: str = "photometric"
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
     checkpoint_seconds: float = 60.0
@@ -50,4 +54,9 @@ class TrainSettings:
 
 def settings_facts(config: HexPlaneConfig, settings: TrainSettings) -> dict[str, Any]:
     """What is known of a run's settings before its pictures are: see ``checkpoint.check``."""
-    return {"config": asdict(config), "seed": settings.seed, "objective": settings.objective}
+    return {
+        "config": asdict(config),
+        "seed": settings.seed,
+        "objective": settings.objective,
+        "trainable": settings.trainable,
+    }
