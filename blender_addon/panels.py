@@ -9,8 +9,8 @@ from head360.arkit import NAMES
 
 from . import properties, rig
 from .capture.cast import chosen_head
-from .operators.capture import HEAD360_OT_capture_training_set, estimate
-from .operators.check_rig import EXTRA
+from .operators.capture import HEAD360_OT_capture_training_set, estimate, outcome
+from .operators.check_rig import EXTRA, is_current
 from .scene import render_size
 from .session import State, session
 
@@ -29,7 +29,8 @@ def _wrapped(context, text: str) -> list[str]:
     preferences = context.preferences
     scale = preferences.system.ui_scale
     blf.size(0, preferences.ui_styles[0].widget.points * scale)
-    width = max(context.region.width - _FRAMING * scale, _LEAST_WIDTH * scale)
+    region = context.region.width if context.region is not None else 0
+    width = max(region - _FRAMING * scale, _LEAST_WIDTH * scale)
     lines, line = [], ""
     for word in text.split():
         longer = f"{line} {word}".strip()
@@ -59,11 +60,13 @@ class HEAD360_UL_models(bpy.types.UIList):
         row.label(text=item.kind)
 
 
-def _draw_flow(layout, flow, title):
+def _draw_flow(layout, context, flow):
     row = layout.row(align=True)
-    phase = f"{title}: {flow.phase}" if title and flow.phase else title or flow.phase
     known = f" {flow.fraction:.0%}" if flow.fraction else ""
-    row.progress(factor=flow.fraction, text=phase + known)
+    text = f"{flow.title}: {flow.phase}{known}" if flow.phase else flow.title + known
+    if len(_wrapped(context, text)) > 1:  # it would be clipped in the middle
+        text = flow.title + known
+    row.progress(factor=flow.fraction, text=text)
     row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
 
 
@@ -85,7 +88,7 @@ class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
         if session.device:
             layout.label(text=session.device, icon="MEMORY")
         for flow in session.flows:
-            _draw_flow(layout, flow, flow.title)
+            _draw_flow(layout, context, flow)
         if session.message:
             box = layout.box().column(align=True)
             box.alert = True
@@ -233,6 +236,23 @@ def _split(layout):
     return column
 
 
+def _draw_settings(column, settings):
+    column.prop(settings, "layout")
+    column.prop(settings, "source")
+    if settings.source == "SOME":
+        column.prop(settings, "count")
+    if settings.source == "TAKE":
+        column.prop(settings, "take")
+    if settings.source in ("FRAMES", "TAKE"):
+        column.prop(settings, "step")
+    else:
+        column.prop(settings, "skip_missing")
+    if settings.layout == "SYNHEAD":
+        column.prop(settings, "views")
+    column.prop(settings, "size")
+    column.prop(settings, "output")
+
+
 class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
     bl_label = "Training Set"
     bl_order = 5
@@ -248,7 +268,7 @@ class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
             row = column.row()
             row.label(text="")
             row.label(text=head.name if head else "None", icon="OUTLINER_OB_MESH")
-        self._draw_settings(column, settings)
+        _draw_settings(column, settings)
         for flow in session.flows:
             if flow.title == HEAD360_OT_capture_training_set.bl_label:
                 _draw_capture(layout, context, flow)
@@ -257,27 +277,12 @@ class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
         row = layout.row()
         row.scale_y = 1.3
         row.operator("head360.capture_training_set", icon="RENDER_STILL")
-        if session.message:  # the Backend panel may be closed or far away
+        if outcome.text:
             box = layout.box()
-            box.alert = True
-            _draw_text(box, context, session.message, "ERROR")
-
-    @staticmethod
-    def _draw_settings(column, settings):
-        column.prop(settings, "layout")
-        column.prop(settings, "source")
-        if settings.source == "SOME":
-            column.prop(settings, "count")
-        if settings.source == "TAKE":
-            column.prop(settings, "take")
-        if settings.source in ("FRAMES", "TAKE"):
-            column.prop(settings, "step")
-        else:
-            column.prop(settings, "skip_missing")
-        if settings.layout == "SYNHEAD":
-            column.prop(settings, "views")
-        column.prop(settings, "size")
-        column.prop(settings, "output")
+            box.alert = outcome.icon == "ERROR"
+            _draw_text(box, context, outcome.text, outcome.icon)
+            if outcome.folder:
+                box.operator("wm.path_open", text="Open Folder").filepath = outcome.folder
 
 
 def _draw_capture(layout, context, flow):
@@ -306,11 +311,15 @@ class HEAD360_PT_rig(_Part, bpy.types.Panel):
         row.operator("head360.fix_names", icon="SORTALPHA")
         if not rig_state.head:
             return
+        if not is_current(context):
+            text = f"The report is about {rig_state.head} as it was: check the rig again."
+            _draw_text(layout, context, text, "INFO")
+            return
         _draw_text(layout, context, f"{rig_state.head}: {rig_state.summary}")
         shown = [row for row in rig_state.rows if rig_state.show_all or row.name != row.source]
         if shown:
             layout.template_list(
-                "HEAD360_UL_rig", "", rig_state, "rows", rig_state, "index", rows=4, maxrows=8
+                "HEAD360_UL_rig", "", rig_state, "rows", rig_state, "index", rows=3, maxrows=8
             )
             _draw_rig_row(layout, context, rig_state)
         layout.prop(rig_state, "show_all")
@@ -346,7 +355,7 @@ class HEAD360_PT_hair(_Part, bpy.types.Panel):
         head = chosen_head(context)
         layout.operator("head360.find_hair", icon="VIEWZOOM")
         if head is None or settings.hair_of != head.name:
-            _draw_text(layout, context, "Until it is listed, what looks like hair is hair.")
+            _draw_text(layout, context, "Not listed yet: a capture will look for hair by itself.")
         elif settings.hair:
             layout.template_list(
                 "HEAD360_UL_hair", "", settings, "hair", settings, "hair_index", rows=2, maxrows=4

@@ -5,14 +5,17 @@ A killed process leaves at worst a hidden ``.<name>.<pid>-<thread>.tmp`` file, n
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from head360.errors import BadInput
+from head360.errors import BadInput, TryAgain
 
 
 def writable_folder(folder: Path | str) -> Path:
@@ -80,3 +83,48 @@ def write_bytes(target: Path | str, data: bytes | memoryview) -> Path:
 def write_text(target: Path | str, text: str) -> Path:
     """Write UTF-8 ``text`` atomically and return the target's path."""
     return write_bytes(target, text.encode("utf-8"))
+
+
+@contextmanager
+def sole_writer(folder: Path | str) -> Iterator[None]:
+    """Keep other processes from writing the same folder; the lock ends with the process.
+
+    The lock file lies in the system's temporary folder, so the data set stays as it is.
+
+    Raises:
+        TryAgain: another process writes it at the moment.
+    """
+    digest = hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:24]
+    path = Path(tempfile.gettempdir()) / f"head360-{digest}.lock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise BadInput(
+            f"Cannot open the lock {path} ({error.strerror}): choose another temporary folder "
+            "with TMPDIR."
+        ) from error
+    try:
+        if not _locked(handle):
+            raise TryAgain(
+                f"Another process is writing {folder}: wait until it ends, or stop it, and run the "
+                "same command again."
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Take an exclusive lock without waiting; False when somebody else has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import bpy
+import mathutils
+
 logger = logging.getLogger(__name__)
+_LIVE = (bpy.types.bpy_prop_array, mathutils.Vector, mathutils.Color, mathutils.Euler)
 
 
 class Changes(AbstractContextManager["Changes"]):
@@ -22,6 +26,8 @@ class Changes(AbstractContextManager["Changes"]):
     def set(self, owner: Any, name: str, value: Any) -> None:
         """Set one property, unless it has that value already."""
         before = getattr(owner, name)
+        if isinstance(before, _LIVE):  # a colour or a vector: a view of the value, not a copy
+            before = tuple(before)
         if before == value:
             return
         self._undo.append(lambda: setattr(owner, name, before))

@@ -69,10 +69,9 @@ def _flat_colours(changes: Changes, cast: Cast, scene: Any) -> None:
     shading.show_xray = shading.show_specular_highlight = False
     hair = {piece.object for piece in cast.hair if not piece.system}
     for item in scene.collection.objects:
-        if item.is_holdout:  # particles of an emitter, see stage
-            item.color = _HAIR_COLOUR
-        else:
-            changes.set(item, "color", _HAIR_COLOUR if item.name in hair else _HEAD_COLOUR)
+        # Holdouts are particles of an emitter as well, see stage.
+        is_hair = item.is_holdout or item.name in hair
+        changes.set(item, "color", _HAIR_COLOUR if is_hair else _HEAD_COLOUR)
 
 
 class Photographer:

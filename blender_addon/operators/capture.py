@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import bpy
 import numpy as np
 from bpy.props import StringProperty
 from mathutils import Matrix
 
-from head360.errors import BadInput, Head360Error
+from head360.errors import BadInput, Cancelled, Head360Error
 from head360.rendering.cameras import BOX_CENTRE, BOX_HALF
 
 from .. import rig
@@ -22,7 +24,31 @@ from .base import FlowOperator, needs_object_mode, report_error
 from .sequence import output_folder
 
 _UNSTATED = "Not stated by the artist."
+_STOPPED = "Stopped: what was taken is kept; capture again to go on."
 FRAME_MARK = "head360_frame"  # custom property of the objects that Show Head Frame adds
+
+
+@dataclass
+class Outcome:
+    """How the last capture ended, for the panel: reports are gone after a few seconds."""
+
+    text: str = ""
+    icon: str = "NONE"
+    folder: str = ""
+
+
+outcome = Outcome()
+
+
+def _noted(result: set[str], context: Any) -> set[str]:
+    """Keep in ``outcome`` why a capture was CANCELLED; passes the operator's result on."""
+    if result == {"CANCELLED"}:
+        stopped = isinstance(session.last_error, Cancelled)
+        outcome.text = _STOPPED if stopped else session.message or str(session.last_error)
+        outcome.icon = "INFO" if stopped else "ERROR"
+    if result <= {"CANCELLED", "FINISHED"} and context.area is not None:
+        context.area.tag_redraw()
+    return result
 
 
 def needs_rigged_head(cls, context) -> bool:
@@ -83,7 +109,14 @@ class HEAD360_OT_capture_training_set(FlowOperator, bpy.types.Operator):
             return False
         return needs_rigged_head(cls, context) and needs_object_mode(cls, context)
 
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        return _noted(super().invoke(context, event), context)
+
+    def modal(self, context: Any, event: Any) -> set[str]:
+        return _noted(super().modal(context, event), context)
+
     def steps(self, context):
+        outcome.text = outcome.folder = ""
         settings = context.scene.head360_capture
         head = chosen_head(context)
         check_head(head, context)
@@ -99,7 +132,9 @@ class HEAD360_OT_capture_training_set(FlowOperator, bpy.types.Operator):
         if result.taken:
             context.scene.head360_capture.seconds = result.seconds
         kept = f", {result.kept} kept" if result.kept else ""
-        self.report({"INFO"}, f"{result.taken} shots taken{kept}: {result.manifest.parent}")
+        outcome.text, outcome.icon = f"{result.taken} shots taken{kept}.", "CHECKMARK"
+        outcome.folder = str(result.manifest.parent)
+        self.report({"INFO"}, f"{result.taken} shots taken{kept}: {outcome.folder}")
 
 
 def check_head(head, context) -> None:

@@ -38,6 +38,16 @@ def fill(context, head, report) -> None:
         rig.warnings.add().name = sentence
 
 
+def is_current(context) -> bool:
+    """Whether the report still tells of the chosen head and of the keys it has: undo does not."""
+    rig, head = context.window_manager.head360_rig, chosen_head(context)
+    if head is None or head.name != rig.head:
+        return False
+    keys = head.data.shape_keys
+    told = {name for row in rig.rows for name in (row.source, row.other) if name}
+    return told == {block.name for block in keys.key_blocks if block != keys.reference_key}
+
+
 class HEAD360_OT_check_rig(bpy.types.Operator):
     bl_idname = "head360.check_rig"
     bl_label = "Check Rig"

@@ -242,6 +242,7 @@ def test_masks_tell_hair_from_head(mia, bpy_scene, engine):
     bpy_scene.render.engine = engine
     frame = _frame(bpy_scene, mia)
     moment = Moment(np.zeros(52))
+    colours = {item.name: tuple(item.color) for item in bpy_scene.objects}
     for hair in ([piece("Hair Cap")], [piece("Mia", "Locks")]):
         with Photographer(cast_of(bpy_scene, mia, hair), 64) as photographer:
             image = photographer.take(moment, rig72()[30], frame)
@@ -256,6 +257,7 @@ def test_masks_tell_hair_from_head(mia, bpy_scene, engine):
             row = np.flatnonzero(alpha.any(1))[-1] - 3
             assert part[row].max() < 0.05  # the chin is no hair
     assert len(bpy.data.scenes) == 1
+    assert {item.name: tuple(item.color) for item in bpy_scene.objects} == colours
 
 
 def test_other_objects_of_the_character_act_along(mia, bpy_scene):

@@ -78,7 +78,8 @@ class Layout:
             if name == "prop":
                 getattr(args[0], args[1])
             if name == "operator":
-                assert hasattr(bpy.types, args[0].replace("head360.", "HEAD360_OT_")), args
+                known = args[0].replace("head360.", "HEAD360_OT_").replace("wm.", "WM_OT_")
+                assert hasattr(bpy.types, known), args
             self.said.append(kwargs.get("text", ""))
             return Layout(self.said)
 

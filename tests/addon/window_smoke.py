@@ -1,4 +1,5 @@
-"""The modal paths in a Blender with a window: install the zip, start, create, import, render, Esc.
+"""The modal paths in a Blender with a window: install the zip, check a rig, capture, start a
+backend, create, import, render, Esc.
 
 Not collected by pytest. Run it with a display, the built zip and the backend's Python:
 
@@ -49,6 +50,59 @@ def until(condition, seconds=60.0):
         yield 0.02
 
 
+def capture(session):
+    """Check Rig, Fix Names and Capture Training Set by hand: undo, Esc, going on; no backend."""
+    sys.modules["blender_addon"] = sys.modules[MODULE]
+    sys.path.insert(0, str(Path(__file__).parent))
+    from capture_scene import differences, everything, ready
+
+    scene = bpy.context.scene
+    head = ready(scene, OUT)
+    scene.render.engine = "BLENDER_WORKBENCH"
+    scene.head360_capture.views, scene.head360_capture.count = 4, 3
+    area = view()["area"]
+    yield 0.5  # the sidebar has to be drawn once before a tab can be chosen
+    next(one for one in area.regions if one.type == "UI").active_panel_category = "Head360"
+    head.data.shape_keys.key_blocks["jawOpen"].name = "Jaw_Open"
+    bpy.ops.ed.undo_push(message="Scene")
+    yield 0.5
+    report = bpy.context.window_manager.head360_rig
+    with bpy.context.temp_override(**view()):
+        assert bpy.ops.head360.check_rig("INVOKE_DEFAULT") == {"FINISHED"}
+        assert [row.source for row in report.rows if row.use] == ["Jaw_Open"]
+        assert bpy.ops.head360.fix_names("INVOKE_DEFAULT", True) == {"FINISHED"}
+        assert "jawOpen" in scene.objects["Mia"].data.shape_keys.key_blocks
+        bpy.ops.ed.undo()
+        assert "Jaw_Open" in bpy.data.objects["Mia"].data.shape_keys.key_blocks
+        bpy.ops.ed.redo()
+        assert bpy.ops.head360.show_head_frame("INVOKE_DEFAULT", True) == {"FINISHED"}
+        assert "Head Frame" in bpy.data.objects
+        bpy.ops.ed.undo()
+        assert "Head Frame" not in bpy.data.objects
+    yield 0.5
+    scene = bpy.context.scene  # undo has made it anew
+    scene.head360_capture.seconds = 0.0
+    before = everything()
+    folder = OUT / "set"
+    press(bpy.ops.head360.capture_training_set)
+    yield from until(lambda: list(folder.rglob("*.png")))
+    bpy.ops.head360.cancel_work()
+    yield from until(lambda: not session.flows)
+    assert 0 < len(list(folder.rglob("*.png"))) < 4 * 4 * 3
+    yield 0.5
+    assert press(bpy.ops.head360.capture_training_set) == {"RUNNING_MODAL"}
+    yield from until(lambda: not session.flows)
+    yield 0.5
+    assert len(list(folder.rglob("*.png"))) == 4 * 4 * 3
+    told = ("/reports", "/storage_type", "/all_ids")  # not the artist's; all_ids has all once more
+    changed = [one for one in differences(before, everything()) if not any(t in one for t in told)]
+    assert not changed, changed
+    for item in list(bpy.data.objects):
+        if item.type != "CAMERA":
+            bpy.data.objects.remove(item)
+    del sys.modules["blender_addon"]
+
+
 def story():
     yield 1.0
     bpy.ops.extensions.package_install_files(
@@ -65,7 +119,9 @@ def story():
 
     session.pump = timed
     yield 1.0
-    seen["longest_gap"] = 0.0  # installing is Blender's own work
+    yield from capture(session)
+    # Installing is Blender's own work, and so are the artist's renders.
+    seen["longest_gap"] = seen["longest_pump"] = 0.0
     assert press(bpy.ops.head360.start_backend) == {"RUNNING_MODAL"}
     assert session.state.value == "Starting"
     yield from until(lambda: session.client is not None and not session.flows)

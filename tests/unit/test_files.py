@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from head360 import files
-from head360.errors import BadInput
+from head360.errors import BadInput, TryAgain
+from head360.files import sole_writer
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
 
@@ -164,3 +166,21 @@ def test_a_read_only_folder(tmp_path):
         files.writable_folder(folder)
     with pytest.raises(BadInput):
         files.write_bytes(folder / "a", NEW)
+
+
+def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom head360.files import sole_writer\n"
+        f"with sole_writer({str(tmp_path)!r}):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(TryAgain, match="Another process"), sole_writer(tmp_path):
+            pass
+        with sole_writer(tmp_path / "elsewhere"):
+            pass
+        other.kill()
+    with sole_writer(tmp_path):  # a lock dies with its process
+        pass
+    assert list(tmp_path.iterdir()) == []

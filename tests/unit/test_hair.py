@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from head360.arkit import INDEX
 from head360.errors import BadInput
@@ -31,6 +32,7 @@ from head360.synthesis.hair import (
     make_style,
     wear,
 )
+from head360.synthesis.scalp import _in_cells, _nearest
 from head360.synthesis.subjects import cast
 from head360.synthesis.wardrobe import open_wardrobe
 
@@ -96,6 +98,18 @@ def test_at_least_34_styles_have_names_labels_and_classes_of_their_own() -> None
     assert tuple(spec.name for spec in STYLES[:8]) == FIRST
     assert [spec.name for spec in STYLES[8:10]] == ["short01", "braid01"]
     assert all(spec.growth is None for spec in STYLES[:10])
+
+
+def test_the_nearest_skin_is_found_exactly() -> None:
+    rng = np.random.default_rng(5)
+    skin = rng.normal(size=(2000, 3))
+    skin *= 0.09 / np.linalg.norm(skin, axis=1, keepdims=True)
+    steps = np.linspace(-0.15, 0.15, 14)
+    nodes = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    away, expected = cKDTree(skin).query(nodes, distance_upper_bound=0.05)
+    found = _nearest(nodes, *_in_cells(skin), 0.05)
+    np.testing.assert_array_equal(found, np.where(np.isfinite(away), expected, -1))
+    assert 0.1 < (found < 0).mean() < 0.9
 
 
 def test_growing_twice_gives_the_same_bytes(grown: dict[str, Style]) -> None:

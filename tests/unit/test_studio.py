@@ -12,10 +12,12 @@ from head360.errors import BadInput
 from head360.geometry.assets import find_assets
 from head360.geometry.bilinear import BilinearModel
 from head360.rendering.cameras import Camera, orbit
+from head360.synthesis import studio as rooms
 from head360.synthesis.hair import STYLES
 from head360.synthesis.lights import Light
 from head360.synthesis.looks import FIRST_LOOK
 from head360.synthesis.occlusion import sphere, visibility, weigh
+from head360.synthesis.recent import Recent
 from head360.synthesis.studio import Photograph, Studio
 from head360.synthesis.subjects import SubjectSpec, cast
 from head360.synthesis.wardrobe import open_wardrobe
@@ -111,12 +113,48 @@ def test_hair_stays_off_the_skull_and_above_the_floor(studio: Studio) -> None:
 
     head = studio.sitter("felix").identity.neutral
     faces = studio.model.topology.faces[studio.model.topology.part_faces("face", "head_neck")]
-    for spec in STYLES[:8]:
+    # All cards, and one grown style of each kind: test_hair.py proves the same of every grown one.
+    typical = ("crop01", "long02", "long04", "coils01", "braid03", "locks01")
+    for spec in [spec for spec in STYLES if spec.growth is None or spec.name in typical]:
         assert studio.style(spec.name).canonical[:, 1].min() >= _FLOOR - 1e-5
         place = attach(studio.worn("felix", spec.name).positions.astype(np.float64), head, faces)
         # Deeper than the lead that hair has in depth, it would be pierced.
         inside = (place.height < -0.003) & (place.distance < 0.03)
         assert inside.mean() < 0.02, spec.name
+
+
+@pytest.mark.assets
+def test_a_cast_of_any_size_takes_the_same_memory(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "_KEPT_SITTERS", 2)
+    monkeypatch.setattr(rooms, "_KEPT_WORN", 2)
+    monkeypatch.setattr(rooms, "_KEPT_SHADOWS", 1)
+    monkeypatch.setattr(rooms, "_KEPT_STYLES", 1)
+    small = Studio(studio.model, studio.wardrobe, cast(3))
+    first = small.sitter("felix").atlas
+    for person in cast(3):
+        small.scene(person.name, "short03", small.pose(person.name, weights()))
+        small.style("short02")
+    kept = (small._sitters, small._worn, small._lights, small._style_cache)
+    assert [len(recent) for recent in kept] == [2, 2, 1, 1]
+    assert "felix" not in small._sitters
+    # Who comes again is dressed again, and looks the same.
+    np.testing.assert_array_equal(small.sitter("felix").atlas, first)
+
+
+def test_what_was_used_last_is_kept() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        return recent.get(name, lambda: made.append(name) or name.upper())
+
+    recent: Recent[str, str] = Recent(2)
+    assert [make(name) for name in "abacab"] == list("ABACAB")
+    assert made == ["a", "b", "c", "b"]
+    assert len(recent) == 2
+    with pytest.raises(ValueError, match="memory"):
+        Recent(0)
 
 
 @pytest.mark.assets

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from head360.errors import BadInput
 from head360.geometry.assets import find_assets
 from head360.geometry.atlas import ATLAS_TILES, INSET, UNIT
 from head360.geometry.bilinear import BilinearModel
+from head360.synthesis.blur import blur
 from head360.synthesis.skins import SIZE
 from head360.synthesis.styles import COLOURS, STYLES
 from head360.synthesis.subjects import CAST, SkinTouch, SubjectSpec, cast
@@ -45,6 +47,21 @@ def tile(atlas: Pixels, name: str) -> Pixels:
     x, y, w, h = ATLAS_TILES[name]
     rows = slice(SIZE - (y + h - INSET) * scale, SIZE - (y + INSET) * scale)
     return atlas[rows, (x + INSET) * scale : (x + w - INSET) * scale]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_blurs_are_scipys_to_the_last_bit(kind: type) -> None:
+    rng = np.random.default_rng(0)
+    for shape, sigma, truncate in (
+        ((60, 90), (2.5, 0.8), 4.0),
+        ((80, 70, 3), (9.0, 9.0), 3.0),
+        ((40, 24), (20.0, 20.0), 4.0),
+    ):
+        picture = rng.normal(size=shape).astype(kind)
+        expected = gaussian_filter(picture, sigma + (0,) * (len(shape) - 2), truncate=truncate)
+        found = blur(picture, sigma, truncate)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_larger_cast_begins_with_the_smaller_one() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
-from head360.geometry.attach import Attachment, attach
 from head360.geometry.topology import Topology
+from head360.synthesis.blur import blur, window_of
 from head360.synthesis.texel_map import Floats, SurfaceMap
 
 _OVERSAMPLE = 4  # sub-texels per axis that strands are drawn on
+_NEAREST = 12  # triangles by centroid among which the closest one is looked for
 _STRANDS_PER_TEXEL = 0.42  # of covered area
 _LENGTH = (6.0, 11.0)  # texels of a 1024² atlas
 # Direction of growth from the nose outwards, degrees above the horizontal.
@@ -52,28 +54,106 @@ def brow_cover(topology: Topology, generic: Floats, cards: BrowCards, size: int)
         np.clip(((1 - uv[:, 1]) * alpha.shape[0]).astype(int), 0, alpha.shape[0] - 1),
         np.clip((uv[:, 0] * alpha.shape[1]).astype(int), 0, alpha.shape[1] - 1),
     ]
-    skin = topology.part_faces("face")
-    place: Attachment = attach(points, generic, topology.faces[skin])
-    atlas_uv = np.einsum(
-        "pc,pcd->pd", place.bary, topology.uvs[topology.face_uvs[skin][place.face]]
-    )
+    faces = topology.part_faces("face")
+    face, bary = _closest(points, generic.astype(np.float64)[topology.faces[faces]])
+    atlas_uv = np.einsum("pc,pcd->pd", bary, topology.uvs[topology.face_uvs[faces][face]])
     column = np.clip((atlas_uv[:, 0] * size).astype(int), 0, size - 1)
     row = np.clip(((1 - atlas_uv[:, 1]) * size).astype(int), 0, size - 1)
     total = np.zeros((size, size), dtype=np.float32)
     count = np.zeros((size, size), dtype=np.float32)
     np.add.at(total, (row, column), value)
     np.add.at(count, (row, column), 1.0)
+    window = window_of(count > 0, 8)
+    count, total = count[window], total[window]
     # Spread a little: samples are denser than texels, but not on every single one.
-    cover: Floats = gaussian_filter(total, 0.8) / np.maximum(gaussian_filter(count, 0.8), 1e-3)
-    cover *= gaussian_filter((count > 0).astype(np.float32), 0.8) > 0.3
+    share = blur(total, 0.8) / np.maximum(blur(count, 0.8), 1e-3)
+    share *= blur((count > 0).astype(np.float32), 0.8) > 0.3
+    cover = np.zeros((size, size), dtype=np.float32)
+    cover[window] = share
     return cover
+
+
+def _closest(
+    points: NDArray[np.float64], triangles: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(P,) nearest of (F, 3, 3) triangles to (P, 3) points, and (P, 3) weights of its corners."""
+    nearest = min(_NEAREST, len(triangles))
+    _, candidates = cKDTree(triangles.mean(1)).query(points, k=nearest)
+    return _closest_of(points, triangles, candidates)
+
+
+@njit(cache=True)
+def _closest_of(points, triangles, candidates):  # type: ignore[no-untyped-def]
+    """As ``geometry.attach`` finds it, to the last bit, for the many points of brow cards."""
+    count = points.shape[0]
+    faces, weights = np.zeros(count, dtype=np.int64), np.zeros((count, 3))
+    w = np.empty(3)
+    for p in range(count):
+        best = np.inf
+        for k in range(candidates.shape[1]):
+            corners = triangles[candidates[p, k]]
+            _weights(points[p], corners, w)
+            away = 0.0
+            for axis in range(3):
+                foot = w[0] * corners[0, axis] + w[1] * corners[1, axis] + w[2] * corners[2, axis]
+                away += (points[p, axis] - foot) * (points[p, axis] - foot)
+            away = np.sqrt(away)
+            if away < best:
+                best = away
+                faces[p] = candidates[p, k]
+                weights[p, 0], weights[p, 1], weights[p, 2] = w[0], w[1], w[2]
+    return faces, weights
+
+
+@njit(cache=True)
+def _weights(point, corners, out):  # type: ignore[no-untyped-def]
+    """Weights of the corners at the point of a triangle that is closest to ``point``."""
+    d00 = d01 = d11 = d20 = d21 = 0.0
+    for axis in range(3):
+        ab = corners[1, axis] - corners[0, axis]
+        ac = corners[2, axis] - corners[0, axis]
+        ap = point[axis] - corners[0, axis]
+        d00 += ab * ab
+        d01 += ab * ac
+        d11 += ac * ac
+        d20 += ap * ab
+        d21 += ap * ac
+    scale = max(d00 * d11 - d01 * d01, 1e-24)
+    out[1] = (d11 * d20 - d01 * d21) / scale
+    out[2] = (d00 * d21 - d01 * d20) / scale
+    out[0] = 1 - out[1] - out[2]
+    if min(out[0], out[1], out[2]) >= 0:
+        return
+    best = np.inf
+    for edge in range(3):
+        first, second = corners[edge], corners[(edge + 1) % 3]
+        along = length = 0.0
+        for axis in range(3):
+            along += (point[axis] - first[axis]) * (second[axis] - first[axis])
+            length += (second[axis] - first[axis]) * (second[axis] - first[axis])
+        t = min(max(along / max(length, 1e-24), 0.0), 1.0)
+        away = 0.0
+        for axis in range(3):
+            d = point[axis] - first[axis] - t * (second[axis] - first[axis])
+            away += d * d
+        if away < best:
+            best = away
+            out[:] = 0.0
+            out[edge], out[(edge + 1) % 3] = 1 - t, t
+
+
+def soft_strength(cover: Floats) -> Floats:
+    """How much of a texel the first look's brows hide; also what parsing calls brow."""
+    strength: Floats = np.clip(cover * 1.15, 0, 0.92)
+    return strength
 
 
 def paint_soft(atlas: NDArray[np.uint8], cover: Floats, colour: tuple[int, int, int]) -> None:
     """Brows as an even tint, the first look's, in place."""
-    strength = np.clip(cover * 1.15, 0, 0.92)[..., None]
+    window = window_of(cover > 0, 0)
+    strength = soft_strength(cover[window])[..., None]
     paint = np.array(colour, dtype=np.float32)
-    atlas[:] = (atlas * (1 - strength) + paint * strength).astype(np.uint8)
+    atlas[window] = (atlas[window] * (1 - strength) + paint * strength).astype(np.uint8)
 
 
 def paint_strands(
@@ -93,17 +173,20 @@ def paint_strands(
         seed: of the strands.
     """
     rng = np.random.default_rng([seed, 73])
-    cover = np.clip(cover, 0, 1)
+    # Only the brows' part of the pictures: cover, place and paint are views into it.
+    part = window_of(cover > 0, 30)
+    atlas, places = atlas[part], surface.positions[part]
+    cover = np.clip(cover[part], 0, 1)
     for side in (-1, 1):
-        half = np.where(surface.positions[..., 0] * side > 0, cover, 0)
+        half = np.where(places[..., 0] * side > 0, cover, np.float32(0))
         rows, columns = np.nonzero(half > 0.02)
         if not len(rows):
             continue
         top, bottom = max(rows.min() - 14, 0), rows.max() + 15
         left, right = max(columns.min() - 14, 0), columns.max() + 15
         window = (slice(top, bottom), slice(left, right))
-        hairs, ink = _strands(half[window], surface.positions[window], side, colour, rng)
-        shade = 0.42 * np.clip(gaussian_filter(half[window], 1.2), 0, 1)
+        hairs, ink = _strands(half[window], places[window], side, colour, rng)
+        shade = 0.42 * np.clip(blur(half[window], 1.2), 0, 1)
         share = (1 - (1 - shade) * (1 - 0.88 * hairs))[..., None]
         tint = (hairs[..., None] * ink + 0.25 * np.array(colour)) / (hairs[..., None] + 0.25)
         mixed = atlas[window] * (1 - share) + tint * share

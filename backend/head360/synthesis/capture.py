@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from head360.datasets import synhead, synhead_write
-from head360.geometry.assets import find_assets
+from head360.files import sole_writer
+from head360.geometry.assets import find_wardrobe
 from head360.geometry.bilinear import BilinearModel
 from head360.rendering.cameras import Camera
 from head360.synthesis.plan import CaptureSpec, demand_room, disk_need, plan
@@ -50,13 +51,26 @@ def capture(
     Raises:
         BadInput: a value out of range, assets missing, the folder unwritable or another's, or the
             disk too full.
+        TryAgain: another process writes the same folder.
     """
     started = time.monotonic()
-    spec = dataclasses.replace(spec.checked(), assets=spec.assets or find_assets())
+    spec = dataclasses.replace(spec.checked(), assets=spec.assets or find_wardrobe())
     manifest = plan(spec, BilinearModel.builtin())
     rest = demand_room(Path(out), disk_need(manifest))
     if announce is not None:
         announce(rest)
+    with sole_writer(out):
+        return _write(spec, manifest, Path(out), workers, progress, started)
+
+
+def _write(
+    spec: CaptureSpec,
+    manifest: synhead.Manifest,
+    out: Path,
+    workers: int,
+    progress: Progress | None,
+    started: float,
+) -> Captured:
     root = synhead_write.prepare(out, manifest)
     report = progress or (lambda done, total, what: None)
     total = len(manifest.poses) * len(manifest.views)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from head360.geometry.atlas import ATLAS_TILES, UNIT, tile_rectangle
+from head360.synthesis.blur import blur, window_of
 from head360.synthesis.texel_map import Floats, Mask, SurfaceMap, smooth_step
 
 _LIMBUS = 0.41  # radius of the iris disc in its tile, in tile widths
@@ -15,15 +17,57 @@ _VEINS = 26  # per eye
 _LIP_OUTLINE = slice(48, 60)  # of the 68 landmarks
 
 
+@dataclass(frozen=True)
+class LashLine:
+    """Texels of the rims of the lids: (P,) ``rows`` and ``columns``, and ``cover`` 0…1."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    cover: NDArray[np.float64]
+
+    @staticmethod
+    def of(surface: SurfaceMap, lashes: Floats) -> LashLine:
+        """The skin around the roots of the lashes; the upper lids' is darker.
+
+        Args:
+            surface: of the generic head.
+            lashes: (L, 3) float32 vertices of the lashes on the generic head, metres.
+        """
+        points = surface.positions
+        near = surface.on("face") & (points[..., 2] > 0.07)
+        near &= np.abs(points[..., 1] - 0.013) < 0.02
+        rows, columns = np.nonzero(near)
+        texels = points[rows, columns]
+        roots = lashes[cKDTree(texels).query(lashes)[0] < 0.0008]
+        if not len(roots):
+            return LashLine(rows[:0], columns[:0], np.zeros(0))
+        distance, which = cKDTree(roots).query(texels, distance_upper_bound=0.004)
+        close = np.isfinite(distance)
+        cover = 0.62 * np.exp(-((distance[close] / 0.0009) ** 2))
+        cover *= np.where(roots[which[close], 1] > 0.0135, 1.0, 0.45)
+        return LashLine(rows[close], columns[close], cover)
+
+    def paint(self, paint: Floats, colour: Floats) -> None:
+        """Draw the line onto (R, R, 3) float32 ``paint``, in place."""
+        at = self.rows, self.columns
+        paint[at] += self.cover[:, None] * (colour - paint[at])
+
+
 def paint_face(
-    atlas: NDArray[np.uint8], surface: SurfaceMap, lashes: Floats, seed: int, lash: Floats
+    atlas: NDArray[np.uint8],
+    surface: SurfaceMap,
+    lips: Floats,
+    lashes: LashLine,
+    seed: int,
+    lash: Floats,
 ) -> None:
     """Paint the finer things of a face onto ``atlas``, in place.
 
     Args:
         atlas: (R, R, 3) uint8 sRGB, top row first, skin and eyes on it.
         surface: of the same size.
-        lashes: (L, 3) float32 vertices of the lashes on the generic head, metres.
+        lips: (R, R) of :func:`lip_mask`.
+        lashes: where they root.
         seed: of this subject's eyes and lips.
         lash: (3,) colour of the lash line, 0–255.
     """
@@ -32,9 +76,8 @@ def paint_face(
     _eyeballs(paint, surface, rng)
     for side in ("left", "right"):
         _limbal_ring(paint, f"iris_{side}")
-    skin = surface.on("face")
-    _lash_line(paint, surface, skin, lashes, lash)
-    _lips(paint, surface, skin, rng)
+    lashes.paint(paint, lash)
+    _lips(paint, lips, rng)
     atlas[:] = np.clip(paint, 0, 255).astype(np.uint8)
 
 
@@ -54,7 +97,7 @@ def lip_mask(surface: SurfaceMap, skin: Mask, soft: float = 1.6) -> Floats:
         inside ^= crosses & (x < (x1 - x0) * (y - y0) / (y1 - y0 + 1e-12) + x0)
     mask = np.zeros(skin.shape, dtype=np.float32)
     mask[near] = inside
-    soft_mask: Floats = gaussian_filter(mask, soft)
+    soft_mask: Floats = blur(mask, soft)
     return soft_mask
 
 
@@ -117,32 +160,13 @@ def _limbal_ring(paint: Floats, tile: str) -> None:
     paint[rows, columns] *= (1 - np.outer(ring, (0.52, 0.48, 0.42))).astype(np.float32)
 
 
-def _lash_line(
-    paint: Floats, surface: SurfaceMap, skin: Mask, lashes: Floats, lash: Floats
-) -> None:
-    """The rim of the lids darkens where lashes root; the upper one more."""
-    points = surface.positions
-    near = skin & (points[..., 2] > 0.07) & (np.abs(points[..., 1] - 0.013) < 0.02)
-    rows, columns = np.nonzero(near)
-    texels = points[rows, columns]
-    roots = lashes[cKDTree(texels).query(lashes)[0] < 0.0008]
-    if not len(roots):
-        return
-    distance, which = cKDTree(roots).query(texels, distance_upper_bound=0.004)
-    close = np.isfinite(distance)
-    height = roots[which[close], 1]
-    cover = 0.62 * np.exp(-((distance[close] / 0.0009) ** 2))
-    cover *= np.where(height > 0.0135, 1.0, 0.45)
-    rows, columns = rows[close], columns[close]
-    paint[rows, columns] += cover[:, None] * (lash - paint[rows, columns])
-
-
-def _lips(paint: Floats, surface: SurfaceMap, skin: Mask, rng: np.random.Generator) -> None:
+def _lips(paint: Floats, lips: Floats, rng: np.random.Generator) -> None:
     """Lips a little richer than the skin pictures have them, with fine upright creases."""
-    cover = lip_mask(surface, skin)[..., None]
-    grey = paint @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
-    rich = grey[..., None] + (paint - grey[..., None]) * rng.uniform(1.06, 1.18)
+    window = window_of(lips > 0, 0)
+    cover, skin = lips[window][..., None], paint[window]
+    grey = np.ascontiguousarray(skin) @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+    rich = grey[..., None] + (skin - grey[..., None]) * rng.uniform(1.06, 1.18)
     rich *= np.array([1.0, 0.94, 0.95], dtype=np.float32) * rng.uniform(0.93, 0.99)
-    noise = gaussian_filter(rng.normal(size=skin.shape), (2.5, 0.8)).astype(np.float32)
-    rich *= 1 + 0.022 * (noise / noise.std())[..., None]
-    paint += cover * (rich - paint)
+    noise = blur(rng.normal(size=lips.shape), (2.5, 0.8)).astype(np.float32)
+    rich *= 1 + 0.022 * (noise[window] / noise.std())[..., None]
+    skin += cover * (rich - skin)

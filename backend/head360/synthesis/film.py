@@ -17,7 +17,8 @@ from head360.datasets.monocular import FrameTruth
 from head360.datasets.monocular_write import Filmed
 from head360.datasets.synhead_write import to_bytes8
 from head360.errors import Cancelled
-from head360.geometry.assets import find_assets
+from head360.files import sole_writer
+from head360.geometry.assets import find_wardrobe
 from head360.synthesis import plan
 from head360.synthesis.camera_path import Sight, backdrop
 from head360.synthesis.film_plan import (
@@ -68,9 +69,10 @@ def film(
     Raises:
         BadInput: a value out of range, the take unreadable, assets missing, the folder unwritable
             or another's, or the disk too full.
+        TryAgain: another process writes the same folder.
     """
     started = time.monotonic()
-    spec = dataclasses.replace(spec.checked(), assets=spec.assets or find_assets())
+    spec = dataclasses.replace(spec.checked(), assets=spec.assets or find_wardrobe())
     path = spec.take or default_take(spec.assets)
     take = read_take(path)
     frames, person = moments(spec, take), spec.person()
@@ -79,31 +81,32 @@ def film(
     if announce is not None:
         announce(rest)
     key = _key(spec, person, frames)
-    root = monocular_write.prepare(out, key, [m.img_id for m in frames], spec.image_format)
-    filmed = monocular_write.kept_frames(root, key)
-    kept = done = len(filmed)
-    report = progress or (lambda done, total, what: None)
-    report(done, len(frames), person.name)
+    with sole_writer(out):
+        root = monocular_write.prepare(out, key, [m.img_id for m in frames], spec.image_format)
+        filmed = monocular_write.kept_frames(root, key)
+        kept = done = len(filmed)
+        report = progress or (lambda done, total, what: None)
+        report(done, len(frames), person.name)
 
-    def tell(message: tuple[int, int, str]) -> None:
-        nonlocal done
-        done += message[0]
-        report(done, len(frames), message[2])
+        def tell(message: tuple[int, int, str]) -> None:
+            nonlocal done
+            done += message[0]
+            report(done, len(frames), message[2])
 
-    jobs = []
-    for first in range(0, len(frames), FRAMES_PER_JOB):
-        part = [m for m in frames[first : first + FRAMES_PER_JOB] if m.img_id not in filmed]
-        if part:
-            jobs.append((spec, person, part, key, root))
-    for items in share_out(film_job, jobs, workers, tell):
-        filmed |= {item.record.img_id: item for item in items}
-    manifest = film_manifest(spec, person, take, path, frames, key)
-    written = monocular_write.finish(
-        root, manifest, [filmed[m.img_id] for m in frames], [m.view.camera for m in frames],
-        [m.weights.tolist() for m in frames],
-    )  # fmt: skip
-    seconds = time.monotonic() - started
-    return FilmResult(written, len(frames) - kept, kept, seconds, take.name)
+        jobs = []
+        for first in range(0, len(frames), FRAMES_PER_JOB):
+            part = [m for m in frames[first : first + FRAMES_PER_JOB] if m.img_id not in filmed]
+            if part:
+                jobs.append((spec, person, part, key, root))
+        for items in share_out(film_job, jobs, workers, tell):
+            filmed |= {item.record.img_id: item for item in items}
+        manifest = film_manifest(spec, person, take, path, frames, key)
+        written = monocular_write.finish(
+            root, manifest, [filmed[m.img_id] for m in frames], [m.view.camera for m in frames],
+            [m.weights.tolist() for m in frames],
+        )  # fmt: skip
+        seconds = time.monotonic() - started
+        return FilmResult(written, len(frames) - kept, kept, seconds, take.name)
 
 
 def film_job(

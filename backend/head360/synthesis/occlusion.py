@@ -88,25 +88,35 @@ def visibility(
         low = np.minimum(vertices.min(0), casters.min(0))
         high = np.maximum(vertices.max(0), casters.max(0))
     centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
-    screens = _screens(casters, centre, radius, towards)
+    screens = _screens(casters, centre, radius)
     depth = raster.rasterize(screens, faces, SIZE, SIZE, cutout).depth
-    seers = screens if casters is vertices else _screens(vertices, centre, radius, towards)
+    seers = screens if casters is vertices else _screens(vertices, centre, radius)
     return _look_up(seers, depth, np.ascontiguousarray(normals), towards, bias, soft)
 
 
-def _screens(vertices: Floats, centre: Floats, radius: float, towards: Floats) -> Floats:
+def _screens(vertices: Floats, centre: Floats, radius: float) -> Floats:
     """(D, N, 4) orthographic screens looking against each direction."""
-    screens = np.empty((len(towards), len(vertices), 4), dtype=np.float32)
-    for screen, direction in zip(screens, towards, strict=True):
-        helper = (0.0, 0.0, 1.0) if abs(direction[1]) > 0.9 else (0.0, 1.0, 0.0)
-        right = np.cross(helper, direction)
-        right /= np.linalg.norm(right)
-        axes = np.stack([right, np.cross(direction, right), -direction], 1).astype(np.float32)
-        local = (vertices - centre) @ axes / radius
+    screens = np.empty((len(directions()), len(vertices), 4), dtype=np.float32)
+    centred = vertices - centre
+    for screen, axes in zip(screens, _axes(), strict=True):
+        local = centred @ axes / radius
         screen[:, :2] = (local[:, :2] * 0.49 + 0.5) * SIZE
         screen[:, 2] = (local[:, 2] + 2.0) * radius
         screen[:, 3] = 1.0
     return screens
+
+
+@functools.cache
+def _axes() -> list[Floats]:
+    """For each of ``directions()`` (3, 3) float32: right, up and away as columns."""
+    out = []
+    for direction in directions():
+        helper = (0.0, 0.0, 1.0) if abs(direction[1]) > 0.9 else (0.0, 1.0, 0.0)
+        right = np.cross(helper, direction)
+        right /= np.linalg.norm(right)
+        axes = np.stack([right, np.cross(direction, right), -direction], 1)
+        out.append(axes.astype(np.float32))
+    return out
 
 
 def weigh(seen: Floats, normals: Floats, light: Light) -> Floats:

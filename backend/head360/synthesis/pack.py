@@ -153,9 +153,11 @@ class PackWardrobe:
         self, topology: Topology, spec: SubjectSpec, detail: bool = False
     ) -> NDArray[np.uint8]:
         """See ``wardrobe.Wardrobe``."""
-        if self._canvas is None or self._canvas.topology is not topology:
-            self._canvas = Canvas(topology, self.generic(topology), self.tongue(topology))
-        return head_atlas(self._canvas, self, spec, detail)
+        return head_atlas(self._on(topology), self, spec, detail)
+
+    def brow_strength(self, topology: Topology, spec: SubjectSpec) -> NDArray[np.float32]:
+        """See ``wardrobe.Wardrobe``."""
+        return self._on(topology).brow_strength(self, spec.brow)
 
     def style(self, spec: hair.StyleSpec, generic_to_canonical: Lattice) -> hair.Style:
         """See ``wardrobe.Wardrobe``."""
@@ -184,6 +186,11 @@ class PackWardrobe:
         return BrowCards(
             **{field.name: self._array(f"{BROWS}/{name}/{field.name}") for field in _BROW_FIELDS}
         )
+
+    def _on(self, topology: Topology) -> Canvas:
+        if self._canvas is None or self._canvas.topology is not topology:
+            self._canvas = Canvas(topology, self.generic(topology), self.tongue(topology))
+        return self._canvas
 
     def _read(self, name: str) -> bytes:
         if name not in self._digests:

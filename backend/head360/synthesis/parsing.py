@@ -19,6 +19,7 @@ Floats = NDArray[np.float32]
 Classes = NDArray[np.uint8]
 
 SIZE = 1024  # texels per side of the atlas
+_BLEED = 2  # texels
 BROW_COVER = 0.35  # of the paint from which a texel counts as brow
 
 # Height of the border between head and neck at some depths on the average head, metres: from the
@@ -46,20 +47,30 @@ def face_labels(topology: Topology) -> Classes:
     return out
 
 
-def label_atlas(topology: Topology, average: Floats) -> Classes:
+def label_atlas(topology: Topology, texels: Floats) -> Classes:
     """(1024, 1024) uint8 class of each texel of the skin: skin, lips, mouth or neck.
 
     Args:
         topology: of the bilinear model.
-        average: (N, 3) float32 the neutral average head, metres.
+        texels: :func:`skin_positions` of the neutral average head.
     """
-    texels = skin_positions(topology, average)
     out = np.full((SIZE, SIZE), labels.SKIN, dtype=np.uint8)
     line = np.interp(texels[..., 2], *_NECK_LINE)
     out[texels[..., 1] < line] = labels.NECK
+    _bleed(out, ~np.isnan(texels[..., 1]))
     mouth, lips = mouth_masks(topology)
     out[lips], out[mouth] = labels.LIPS, labels.MOUTH
     return out
+
+
+def _bleed(atlas: Classes, known: NDArray[np.bool_]) -> None:
+    """Carry classes a few texels beyond the triangles: samples at a seam look up what is there."""
+    for _ in range(_BLEED):
+        for axis in (0, 1):
+            for step in (1, -1):
+                fresh = np.roll(known, step, axis) & ~known
+                atlas[fresh] = np.roll(atlas, step, axis)[fresh]
+                known |= fresh
 
 
 def mouth_masks(topology: Topology) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

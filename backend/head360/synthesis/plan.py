@@ -28,7 +28,7 @@ from head360.synthesis.hair import STYLES, StyleSpec
 from head360.synthesis.lights import DEFAULT_LIGHT, LIGHTS
 from head360.synthesis.subjects import SubjectSpec, cast
 
-STUDIO_VERSION = 2  # raise it when the same input gives other pictures
+STUDIO_VERSION = 3  # raise it when the same input gives other pictures
 MAX_SUBJECTS = 1000
 CONSENT = "No real person is shown: shapes are drawn from a statistical model of faces."
 
@@ -110,7 +110,7 @@ class CaptureSpec:
             for name in given:
                 if name not in known:
                     raise BadInput(f"There is no {what} {name!r}: choose from {', '.join(known)}.")
-        if self.wear not in ("own", "all") and not (self.wear.isdigit() and int(self.wear) > 0):
+        if self.wear not in ("own", "all") and not (self.wear.isdecimal() and int(self.wear) > 0):
             raise BadInput(f"--wear {self.wear} is none of own, all and a number from 1.")
         lights = tuple(name for name in LIGHTS if name in self.lights and name != DEFAULT_LIGHT)
         passes = tuple(name for name in synhead.PASSES if name in self.passes)

@@ -58,13 +58,18 @@ class HeadSurface:
 
     def posed(self, vertices: Floats) -> PosedSurface:
         """Normals and visibility of (N, 3) posed vertices."""
+        shading, true = self.normals(vertices)
+        seen = visibility(vertices, shading, self.casters)
+        return PosedSurface(vertices, shading, true, seen)
+
+    def normals(self, vertices: Floats) -> tuple[Floats, Floats]:
+        """(N, 3) float32 unit normals of posed vertices: to shade with, and the true ones."""
         normals = vertex_normals(vertices, self.topology.faces)
         shading, true = normals.copy(), normals.copy()
         for name in _EYEBALLS:
             index = self.topology.part_vertices(name)
             true[index], shading[index] = self._round_eye(vertices[index], name)
-        seen = visibility(vertices, shading, self.casters)
-        return PosedSurface(vertices, shading, true, seen)
+        return shading, true
 
     def shadows(
         self, surface: PosedSurface, behind_hair: NDArray[np.uint8] | None = None

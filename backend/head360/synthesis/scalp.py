@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from head360.geometry.attach import vertex_normals
 from head360.geometry.bilinear import BilinearModel
@@ -25,6 +24,7 @@ CENTRE = np.array([0.0, 0.03, -0.01])  # metres, inside the skull of the average
 _GRID = 72  # nodes per axis of the distance grid: 5.3 mm
 _SUBDIVISION = 4  # steps along the edges of large triangles when distances are measured
 _LARGE = 0.005  # metres, the edge of a large triangle
+_CELL = 0.006  # metres, of the cells in which samples of the skin are looked up
 _FAR = 0.05  # metres from the skin beyond which distances are not needed
 
 # The natural hairline, elevation by |azimuth| in degrees: forehead, temples, sideburns in front
@@ -141,11 +141,12 @@ def _distance_grid(
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     nodes = np.stack([x, y, z], -1).reshape(-1, 3) + BOX_CENTRE
     # Far from the skin nobody asks how far; the middle of the skull counts as inside.
-    away, index = cKDTree(samples).query(nodes, distance_upper_bound=_FAR)
-    far = ~np.isfinite(away)
+    index = _nearest(nodes, *_in_cells(samples), _FAR)
+    far = index < 0
     index[far] = 0
     offset = np.where(far[:, None], nodes - CENTRE, nodes - samples[index])
-    away = np.where(far, np.maximum(np.linalg.norm(offset, axis=1), 1e-9), away)
+    away = np.sqrt((offset**2).sum(1))
+    away = np.where(far, np.maximum(away, 1e-9), away)
     # An open bust has no inside below its edge: the nearest sample's normal decides.
     height = (offset * outward[index]).sum(1)
     height = np.where(far, np.where(away < 0.06, -_FAR, _FAR), height)
@@ -160,6 +161,67 @@ def _distance_grid(
     near = np.where(away > 0.004, sign * away, height)
     grid = np.concatenate([near[:, None], gradient], 1)
     return grid.reshape(_GRID, _GRID, _GRID, 4).astype(np.float32)
+
+
+def _in_cells(
+    samples: Doubles,
+) -> tuple[Doubles, NDArray[np.int64], Doubles, NDArray[np.int64], NDArray[np.int64]]:
+    """Points sorted into cells: the lowest corner, how many cells along z, y and x, the sorted
+    points, where each cell starts among them, and the number each had before."""
+    low = samples.min(0)
+    cell = ((samples - low) / _CELL).astype(np.int64)[:, ::-1]
+    size = cell.max(0) + 1
+    flat = np.ravel_multi_index(tuple(cell.T), tuple(size))
+    order = np.argsort(flat, kind="stable")
+    start = np.searchsorted(flat[order], np.arange(size.prod() + 1))
+    return low, size, samples[order], start, order
+
+
+@njit(cache=True)
+def _nearest(nodes, low, size, points, start, order, reach):  # type: ignore[no-untyped-def]
+    """(M,) number of the point closest to each node, −1 where none is within ``reach``.
+
+    Nodes follow each other closely: the last one's point is a good first guess.
+    """
+    found = np.full(nodes.shape[0], -1, dtype=np.int64)
+    last = -1
+    for m in range(nodes.shape[0]):
+        x, y, z = nodes[m, 0], nodes[m, 1], nodes[m, 2]
+        best, at = reach * reach, -1
+        if last >= 0:
+            dx, dy, dz = points[last, 0] - x, points[last, 1] - y, points[last, 2] - z
+            away = dx * dx + dy * dy + dz * dz
+            if away < best:
+                best, at = away, last
+        ball = np.sqrt(best)
+        first_k = max(int(np.floor((z - ball - low[2]) / _CELL)), 0)
+        last_k = min(int(np.floor((z + ball - low[2]) / _CELL)), size[0] - 1)
+        first_j = max(int(np.floor((y - ball - low[1]) / _CELL)), 0)
+        last_j = min(int(np.floor((y + ball - low[1]) / _CELL)), size[1] - 1)
+        for k in range(first_k, last_k + 1):
+            side = low[2] + k * _CELL - z
+            dz = max(side, -side - _CELL, 0.0)
+            for j in range(first_j, last_j + 1):
+                side = low[1] + j * _CELL - y
+                dy = max(side, -side - _CELL, 0.0)
+                room = best - dz * dz - dy * dy
+                if room <= 0.0:
+                    continue
+                half = np.sqrt(room)
+                first = max(int(np.floor((x - half - low[0]) / _CELL)), 0)
+                final = min(int(np.floor((x + half - low[0]) / _CELL)), size[2] - 1)
+                if first > final:
+                    continue
+                row = (k * size[1] + j) * size[2]
+                for p in range(start[row + first], start[row + final + 1]):
+                    ax, ay, az = points[p, 0] - x, points[p, 1] - y, points[p, 2] - z
+                    away = ax * ax + ay * ay + az * az
+                    if away < best:
+                        best, at = away, p
+        last = at
+        if at >= 0:
+            found[m] = order[at]
+    return found
 
 
 @njit(cache=True)

@@ -17,6 +17,7 @@ from head360.datasets.synhead import PoseRecord, Taken
 from head360.errors import Cancelled
 from head360.geometry.bilinear import BilinearModel
 from head360.rendering.cameras import Camera
+from head360.synthesis.lights import LIGHTS
 from head360.synthesis.looks import LATEST_LOOK
 from head360.synthesis.plan import STUDIO_VERSION, CaptureSpec
 from head360.synthesis.processes import Stopped, Tell
@@ -68,6 +69,7 @@ def look_digest(studio: Studio, person: str, style: str | None) -> str:
     facts: dict[str, Any] = {
         "studio": [synhead.SCHEMA, STUDIO_VERSION, studio.samples],
         "look": dataclasses.asdict(studio.look),
+        "lights": {name: dataclasses.asdict(light) for name, light in LIGHTS.items()},
         "subject": dataclasses.asdict(studio.subjects[person]),
         "style": dataclasses.asdict(studio.styles[style]) if style is not None else None,
     }

@@ -6,13 +6,15 @@ no blend shows two noses or two sets of lips.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
+from head360.synthesis.blur import blur, window_of
 from head360.synthesis.texel_map import Floats, Mask, SurfaceMap, smooth_step
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def blend_skins(
         detail = one - low
         if other is not None:
             rng = np.random.default_rng([seed, 74, index])
-            noise = gaussian_filter(rng.normal(size=(side, side)), side / 8)
+            noise = blur(rng.normal(size=(side, side)), side / 8)
             noise /= max(float(noise.std()), 1e-9)
             share = np.clip(touch.blend + 0.05 * noise, 0, 1)[..., None].astype(np.float32)
             low = low + share * (_blur(_log(other[index], side), sigma) - low)
@@ -80,15 +82,98 @@ def _log(picture: Image.Image, side: int) -> Floats:
 
 
 def _blur(values: Floats, sigma: float) -> Floats:
-    blurred: Floats = gaussian_filter(values, (sigma, sigma, 0), truncate=3.0)
+    blurred: Floats = blur(values, sigma, truncate=3.0)
     return blurred
+
+
+@dataclass
+class SkinMap:
+    """Where on everybody's skin marks gather; each map is made when it is first asked for.
+
+    Attributes:
+        surface: of the generic head, R texels per side.
+        lips: (R, R) where nothing of it is painted.
+    """
+
+    surface: SurfaceMap
+    lips: Floats
+
+    @cached_property
+    def skin(self) -> Mask:
+        """(R, R) texels of the face's part."""
+        return self.surface.on("face")
+
+    @cached_property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns that hold all of ``skin``."""
+        return window_of(self.skin, 0)
+
+    @cached_property
+    def flush(self) -> Floats:
+        """(R, R) where blood shows: cheeks, nose, chin, ears."""
+        nose, chin = self.surface.landmarks[30], self.surface.landmarks[8]
+        ears = np.array([0.078, 0.0, -0.01], dtype=np.float32)
+        return self._spread(
+            self._bump(self._cheek(), 0.024)
+            + 0.9 * self._bump(nose, 0.015)
+            + 0.5 * self._bump(chin, 0.016)
+            + 0.9 * self._bump(ears, 0.022)
+        )
+
+    @cached_property
+    def freckled(self) -> Floats:
+        """(R, R) where the sun draws freckles."""
+        bridge = self.surface.landmarks[29]
+        return self._spread(
+            self._bump(self._cheek(), 0.021)
+            + 0.8 * self._bump(bridge, 0.017)
+            + 0.06 * smooth_step(self._points[:, 2], 0.06, 0.09)
+        )
+
+    @cached_property
+    def bearded(self) -> NDArray[np.float64]:
+        """(R, R) float64 where a beard grows."""
+        side, height, depth = (
+            np.abs(self._points[:, 0]), self._points[:, 1], self._points[:, 2],
+        )  # fmt: skip
+        # From the side of the mouth the beard's edge climbs to the ear.
+        edge = np.interp(side, (0.0, 0.012, 0.026, 0.045, 0.062, 0.072), (
+            -0.036, -0.036, -0.047, -0.049, -0.022, 0.006,
+        ))  # fmt: skip
+        region = smooth_step(edge - height, -0.003, 0.007) * smooth_step(height, -0.128, -0.104)
+        region *= smooth_step(depth, 0.005, 0.03) * (1 - self.lips[self.skin])
+        out = np.zeros(self.skin.shape)
+        out[self.skin] = region
+        return out
+
+    @cached_property
+    def _points(self) -> Floats:
+        return self.surface.positions[self.skin]
+
+    def _spread(self, values: NDArray[np.floating]) -> Floats:
+        out = np.zeros(self.skin.shape, dtype=np.float32)
+        out[self.skin] = values
+        return out
+
+    def _cheek(self) -> Floats:
+        points = self.surface.landmarks
+        centre = 0.5 * points[45] + 0.3 * points[54] + 0.2 * points[35]
+        return np.asarray(centre, dtype=np.float32)
+
+    def _bump(self, centre: Floats, radius: float) -> Floats:
+        """(P,) a soft ball around a point, mirrored to both sides, at the texels of the skin."""
+        total = np.zeros(len(self._points), dtype=np.float32)
+        for sign in (-1.0, 1.0):
+            offset = self._points - centre * np.array([sign, 1, 1], dtype=np.float32)
+            x, y, z = (offset**2).T
+            np.maximum(total, np.exp(-(x + y + z) / radius**2), out=total)
+        return total
 
 
 def mark_skin(
     atlas: NDArray[np.uint8],
-    surface: SurfaceMap,
+    places: SkinMap,
     touch: SkinTouch,
-    lips: Floats,
     stubble_colour: tuple[int, int, int],
     seed: int,
 ) -> None:
@@ -96,67 +181,26 @@ def mark_skin(
 
     Args:
         atlas: (R, R, 3) uint8 sRGB.
-        surface: of the same size.
+        places: of the same size.
         touch: how much of each.
-        lips: (R, R) where nothing of it is painted.
         stubble_colour: sRGB 0–255 of the hair beneath.
         seed: of this subject's marks.
     """
     rng = np.random.default_rng([seed, 75])
-    skin = surface.on("face")
     paint = atlas.astype(np.float32)
-    bare = 1 - lips
-    flush = (touch.redness * _flush(surface, skin) * bare)[..., None]
-    paint *= 1 + flush * np.array([0.03, -0.075, -0.06], dtype=np.float32)
+    window, bare = places.window, 1 - places.lips
+    flush = (touch.redness * places.flush[window] * bare[window])[..., None]
+    paint[window] *= 1 + flush * np.array([0.03, -0.075, -0.06], dtype=np.float32)
     if touch.stubble:
-        _stubble(paint, surface, skin, touch.stubble, bare, stubble_colour, rng)
+        _stubble(paint, places.bearded, touch.stubble, stubble_colour, rng)
     if touch.freckles:
-        chance = _freckled(surface, skin) * bare
         count = int(touch.freckles * 520)
+        chance = places.freckled * bare
         _dots(paint, chance, count, (0.55, 1.0), (0.05, 0.15, 0.20), touch.freckles, rng)
     if touch.moles:
-        chance = skin * bare * (surface.positions[..., 2] > 0.02)
+        chance = places.skin * bare * (places.surface.positions[..., 2] > 0.02)
         _dots(paint, chance, touch.moles, (0.8, 1.3), (0.38, 0.50, 0.55), 1.0, rng)
-    atlas[:] = np.clip(paint, 0, 255).astype(np.uint8)
-
-
-def _bump(surface: SurfaceMap, centre: Floats, radius: float) -> Floats:
-    """(R, R) a soft ball around a point, mirrored to both sides."""
-    total = np.zeros(surface.positions.shape[:2], dtype=np.float32)
-    for sign in (-1.0, 1.0):
-        offset = surface.positions - centre * np.array([sign, 1, 1], dtype=np.float32)
-        total = np.maximum(total, np.exp(-(offset**2).sum(-1) / radius**2))
-    return total
-
-
-def _cheek(surface: SurfaceMap) -> Floats:
-    points = surface.landmarks
-    centre: Floats = (0.5 * points[45] + 0.3 * points[54] + 0.2 * points[35]).astype(np.float32)
-    return centre
-
-
-def _flush(surface: SurfaceMap, skin: Mask) -> Floats:
-    nose, chin = surface.landmarks[30], surface.landmarks[8]
-    ears = np.array([0.078, 0.0, -0.01], dtype=np.float32)
-    amount = (
-        _bump(surface, _cheek(surface), 0.024)
-        + 0.9 * _bump(surface, nose, 0.015)
-        + 0.5 * _bump(surface, chin, 0.016)
-        + 0.9 * _bump(surface, ears, 0.022)
-    )
-    masked: Floats = (amount * skin).astype(np.float32)
-    return masked
-
-
-def _freckled(surface: SurfaceMap, skin: Mask) -> Floats:
-    bridge = surface.landmarks[29]
-    amount = (
-        _bump(surface, _cheek(surface), 0.021)
-        + 0.8 * _bump(surface, bridge, 0.017)
-        + 0.06 * smooth_step(surface.positions[..., 2], 0.06, 0.09)
-    )
-    masked: Floats = (amount * skin).astype(np.float32)
-    return masked
+    atlas[window] = np.clip(paint[window], 0, 255).astype(np.uint8)
 
 
 def _dots(
@@ -189,25 +233,17 @@ def _dots(
 
 def _stubble(
     paint: Floats,
-    surface: SurfaceMap,
-    skin: Mask,
+    bearded: NDArray[np.float64],
     amount: float,
-    bare: Floats,
     colour: tuple[int, int, int],
     rng: np.random.Generator,
 ) -> None:
     """The shadow of a shaved beard: dots of hair and the cool tone of those beneath the skin."""
-    points = surface.positions
-    side, height, depth = np.abs(points[..., 0]), points[..., 1], points[..., 2]
-    # From the side of the mouth the beard's edge climbs to the ear.
-    edge = np.interp(side, (0.0, 0.012, 0.026, 0.045, 0.062, 0.072), (
-        -0.036, -0.036, -0.047, -0.049, -0.022, 0.006,
-    ))  # fmt: skip
-    region = smooth_step(edge - height, -0.003, 0.007) * smooth_step(height, -0.128, -0.104)
-    region *= smooth_step(depth, 0.005, 0.03) * bare * skin
-    grain = gaussian_filter(rng.normal(size=skin.shape), 0.55)
-    hairs = np.clip((grain / grain.std() - 0.55) / 1.6, 0, 1)
+    window = window_of(bearded > 0, 0)
+    grain = blur(rng.normal(size=bearded.shape), 0.55)
+    hairs = np.clip((grain[window] / grain.std() - 0.55) / 1.6, 0, 1)
     cool = np.array([0.17, 0.12, 0.09], dtype=np.float32)
-    paint *= 1 - (amount * region)[..., None] * cool
+    skin, region = paint[window], bearded[window]
+    skin *= 1 - (amount * region)[..., None] * cool
     share = (amount * region * hairs * 0.7)[..., None]
-    paint += share * (np.array(colour, dtype=np.float32) - paint)
+    skin += share * (np.array(colour, dtype=np.float32) - skin)

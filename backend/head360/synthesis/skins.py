@@ -6,7 +6,7 @@ and exported meshes all speak of the same texels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from head360.errors import BadInput
 from head360.geometry.atlas import ATLAS_TILES, INSET, UNIT
 from head360.geometry.meshfile import read_obj
 from head360.geometry.topology import Topology
 from head360.rendering import raster
-from head360.synthesis.brows import BrowCards, brow_cover, paint_soft, paint_strands
-from head360.synthesis.face_paint import lip_mask, paint_face
-from head360.synthesis.mouth_paint import Teeth, find_teeth, paint_mouth
-from head360.synthesis.skin_blend import blend_skins, mark_skin
+from head360.synthesis.blur import blur, window_of
+from head360.synthesis.brows import BrowCards, brow_cover, paint_soft, paint_strands, soft_strength
+from head360.synthesis.face_paint import LashLine, lip_mask, paint_face
+from head360.synthesis.mouth_paint import MouthMap, find_teeth, paint_mouth
+from head360.synthesis.skin_blend import SkinMap, blend_skins, mark_skin
 from head360.synthesis.texel_map import SurfaceMap
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ class Canvas:
     topology: Topology
     generic: NDArray[np.float32]
     tongue: NDArray[np.bool_]
+    _brows: dict[str, tuple[tuple[slice, slice], NDArray[np.float32]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @cached_property
     def surface(self) -> SurfaceMap:
@@ -132,14 +135,49 @@ class Canvas:
         return SurfaceMap.of(self.topology, self.generic, SIZE)
 
     @cached_property
-    def teeth(self) -> Teeth:
-        """The single teeth."""
-        return find_teeth(self.topology, self.generic, self.tongue)
+    def mouth(self) -> MouthMap:
+        """Teeth, gums and tongue."""
+        teeth = find_teeth(self.topology, self.generic, self.tongue)
+        return MouthMap.of(self.surface, self.topology, teeth, self.tongue)
+
+    @cached_property
+    def skin(self) -> SkinMap:
+        """Where marks gather."""
+        return SkinMap(self.surface, self.lips)
+
+    @cached_property
+    def lashes(self) -> LashLine:
+        """Where lashes root."""
+        return LashLine.of(self.surface, self.generic[self.topology.part_vertices("eyelashes")])
 
     @cached_property
     def lips(self) -> NDArray[np.float32]:
         """(SIZE, SIZE) share of each texel that is lip."""
         return lip_mask(self.surface, self.surface.on("face"))
+
+    @cached_property
+    def plain_tongue(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(SIZE, SIZE, 1) share and (SIZE, SIZE, 3) colour of the first look's tongue."""
+        faces = np.asarray(self.tongue[self.topology.faces].all(1), dtype=np.bool_)
+        share = blur(_paint_faces(faces, self.topology).astype(np.float32), 2.0)[..., None]
+        noise = np.random.default_rng(0).normal(0, 1, (SIZE, SIZE)).astype(np.float32)
+        bumps = 1 + 0.05 * blur(noise, 1.5)[..., None] / 0.19
+        return share, np.clip(np.array(_TONGUE, dtype=np.float32) * bumps, 0, 255)
+
+    def brow(self, materials: Materials, name: str) -> NDArray[np.float32]:
+        """(SIZE, SIZE) cover of a brow style, see ``brows.brow_cover``; found once."""
+        if name not in self._brows:
+            cover = brow_cover(self.topology, self.generic, materials.brow(name), SIZE)
+            window = window_of(cover > 0, 0)
+            self._brows[name] = window, cover[window].copy()
+        window, share = self._brows[name]
+        cover = np.zeros((SIZE, SIZE), dtype=np.float32)
+        cover[window] = share
+        return cover
+
+    def brow_strength(self, materials: Materials, name: str) -> NDArray[np.float32]:
+        """(SIZE, SIZE) float32 0…1 how much of the skin a brow style hides."""
+        return soft_strength(self.brow(materials, name))
 
 
 def head_atlas(canvas: Canvas, materials: Materials, spec: SubjectSpec, detail: bool) -> Pixels:
@@ -168,17 +206,16 @@ def head_atlas(canvas: Canvas, materials: Materials, spec: SubjectSpec, detail: 
     _paste(atlas, "teeth", _flat(_TEETH))
     _paste(atlas, "gums_tongue", _flat(_GUMS))
     if spec.touch.marks:
-        mark_skin(atlas, canvas.surface, spec.touch, canvas.lips, spec.brow_colour, spec.seed)
-    topology = canvas.topology
-    cover = brow_cover(topology, canvas.generic, materials.brow(spec.brow), SIZE)
+        mark_skin(atlas, canvas.skin, spec.touch, spec.brow_colour, spec.seed)
+    cover = canvas.brow(materials, spec.brow)
     if not detail:
-        _paint_tongue(atlas, topology, canvas.tongue)
+        _paint_tongue(atlas, *canvas.plain_tongue)
         paint_soft(atlas, cover, spec.brow_colour)
         return atlas
     darkness = float(np.clip((200 - np.asarray(face, dtype=np.float32).mean()) / 130, 0, 1))
-    paint_mouth(atlas, canvas.surface, topology, canvas.teeth, canvas.tongue, spec.seed, darkness)
-    lashes = canvas.generic[topology.part_vertices("eyelashes")]
-    paint_face(atlas, canvas.surface, lashes, spec.seed, np.array(_LASH, dtype=np.float32))
+    paint_mouth(atlas, canvas.mouth, spec.seed, darkness)
+    lash = np.array(_LASH, dtype=np.float32)
+    paint_face(atlas, canvas.surface, canvas.lips, canvas.lashes, spec.seed, lash)
     paint_strands(atlas, cover, canvas.surface, spec.brow_colour, spec.seed)
     return atlas
 
@@ -213,13 +250,10 @@ def _paint_faces(faces: NDArray[np.bool_], topology: Topology) -> NDArray[np.boo
     return fragments.face[0] >= 0
 
 
-def _paint_tongue(atlas: Pixels, topology: Topology, tongue: NDArray[np.bool_]) -> None:
-    is_tongue = np.asarray(tongue[topology.faces].all(1), dtype=np.bool_)
-    mask = gaussian_filter(_paint_faces(is_tongue, topology).astype(np.float32), 2.0)[..., None]
-    noise = np.random.default_rng(0).normal(0, 1, (SIZE, SIZE)).astype(np.float32)
-    bumps = 1 + 0.05 * gaussian_filter(noise, 1.5)[..., None] / 0.19
-    paint = np.clip(np.array(_TONGUE, dtype=np.float32) * bumps, 0, 255)
-    atlas[:] = (atlas * (1 - mask) + paint * mask).astype(np.uint8)
+def _paint_tongue(atlas: Pixels, share: NDArray[np.float32], paint: NDArray[np.float32]) -> None:
+    window = window_of(share[..., 0] > 0, 0)
+    part, share, paint = atlas[window], share[window], paint[window]
+    part[:] = (part * (1 - share) + paint * share).astype(np.uint8)
 
 
 def fill_transparent(picture: Image.Image) -> Pixels:
@@ -229,8 +263,7 @@ def fill_transparent(picture: Image.Image) -> Pixels:
     out = rgba[..., :3] * alpha
     weight = alpha.copy()
     for sigma in (2, 6, 24, 96):
-        blurred = np.stack([gaussian_filter(out[..., k], sigma) for k in range(3)], -1)
-        spread = gaussian_filter(weight[..., 0], sigma)[..., None]
+        blurred, spread = blur(out, sigma), blur(weight, sigma)
         fill = blurred / np.maximum(spread, 1e-6)
         missing = 1 - np.clip(weight * 4, 0, 1)
         reach = np.clip(spread * 50, 0, 1) * missing

@@ -7,7 +7,7 @@ landmarks and masks agree with the model to the last bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from head360.synthesis.lights import DEFAULT_LIGHT
 from head360.synthesis.looks import LATEST_LOOK, Look
 from head360.synthesis.photography import Photograph, draw, finish
 from head360.synthesis.posing import HeadSurface, PosedSurface
+from head360.synthesis.recent import Recent
 from head360.synthesis.shading import EYE, GUMS, HAIR, LASH, SKIN, TEETH, ShadeInput
 from head360.synthesis.skin_detail import flat_map, skin_map, skin_regions
 from head360.synthesis.subjects import SubjectSpec
@@ -41,6 +42,10 @@ _MATERIAL_OF_PART = {
     "eyelashes": LASH,
 }
 
+# How many a studio keeps, so that a cast of a thousand fits into memory.
+_KEPT_SITTERS = 24  # about 6 MB each
+_KEPT_STYLES = 64  # about 2 MB each: every style there is
+_KEPT_WORN = 64  # subjects times styles, about 2 MB each
 _KEPT_SHADOWS = 32  # subjects times styles, about 2 MB each
 
 
@@ -53,6 +58,37 @@ class _Sitter:
     lattice: Lattice
     labels: NDArray[np.uint8]
     skin_map: NDArray[np.uint8]
+
+
+class _Maps:
+    """What all studios of one model share: nobody's face changes it.
+
+    Attributes:
+        average: (N, 3) float32 the neutral average head, metres.
+        face_labels, label_atlas: see ``parsing``.
+        regions: see ``skin_detail.skin_regions``.
+        lashes: mask of the lashes, see ``geometry.lashes``.
+    """
+
+    def __init__(self, model: BilinearModel) -> None:
+        topology = model.topology
+        self.average = model.neutral(model.mean_shape)
+        texels = parsing.skin_positions(topology, self.average)
+        self.face_labels = parsing.face_labels(topology)
+        self.label_atlas = parsing.label_atlas(topology, texels)
+        self.regions = skin_regions(topology, self.average, texels)
+        self.lashes = lash_mask()
+
+
+_maps: tuple[BilinearModel, _Maps] | None = None
+
+
+def _maps_of(model: BilinearModel) -> _Maps:
+    """The maps of a model; the last model's are kept."""
+    global _maps
+    if _maps is None or _maps[0] is not model:
+        _maps = model, _Maps(model)
+    return _maps[1]
 
 
 class Studio:
@@ -96,59 +132,42 @@ class Studio:
         for name, material in _MATERIAL_OF_PART.items():
             self._materials[topology.part_faces(name)] = material
         self._corner_uvs = topology.uvs[topology.face_uvs].astype(np.float32)
-        self._mask = lash_mask()
+        self._maps = _maps_of(model)
+        self._mask = self._maps.lashes
         self._surface = HeadSurface(topology, look.fine_skin)
-        self._average = model.neutral(model.mean_shape)
-        self._face_labels = parsing.face_labels(topology)
-        self._label_atlas = parsing.label_atlas(topology, self._average)
-        self._regions = skin_regions(topology, self._average) if look.fine_skin else None
-        self._brows: dict[str, Floats] = {}
         self._last: PosedSurface | None = None
-        self._sitters: dict[str, _Sitter] = {}
-        self._style_cache: dict[str, hair_cards.Style] = {}
-        self._worn: dict[tuple[str, str], hair_cards.WornHair] = {}
-        self._lights: dict[tuple[str, str], HairLight] = {}
+        self._to_average: Lattice | None = None
+        self._sitters: Recent[str, _Sitter] = Recent(_KEPT_SITTERS)
+        self._style_cache: Recent[str, hair_cards.Style] = Recent(_KEPT_STYLES)
+        self._worn: Recent[tuple[str, str], hair_cards.WornHair] = Recent(_KEPT_WORN)
+        self._lights: Recent[tuple[str, str], HairLight] = Recent(_KEPT_SHADOWS)
 
     def sitter(self, name: str) -> _Sitter:
-        """Shape, texture and warp of one subject, made on first use.
+        """Shape, texture and warp of one subject; the last ones are kept.
 
         Raises:
             BadInput: nobody of that name is in the cast.
         """
-        if name not in self._sitters:
-            if name not in self.subjects:
-                known = ", ".join(self.subjects)
-                raise BadInput(f"There is no subject {name!r}: choose one of {known}.")
-            spec = self.subjects[name]
-            shape = self._shapes.get(name)
-            if shape is None:
-                shape = spec.shape(self.model)
-            identity = self.model.identity(shape)
-            atlas = self.wardrobe.atlas(self.model.topology, spec, self.look.detailed_atlas)
-            lattice = Lattice.between(
-                identity.neutral[self._skin_vertices], self._average[self._skin_vertices]
-            )
-            relief = flat_map()
-            if self._regions is not None:
-                relief = skin_map(atlas, self._regions, spec.seed)
-            parsed = parsing.with_brows(self._label_atlas, self._brow_cover(spec))
-            self._sitters[name] = _Sitter(spec, shape, identity, atlas, lattice, parsed, relief)
-        return self._sitters[name]
+        if name not in self.subjects:
+            known = ", ".join(self.subjects)
+            raise BadInput(f"There is no subject {name!r}: choose one of {known}.")
+        return self._sitters.get(name, lambda: self._dress(self.subjects[name]))
 
-    def _brow_cover(self, spec: SubjectSpec) -> Floats:
-        """(1024, 1024) float32 in [0, 1] where brows like those of ``spec`` are painted.
-
-        Found by painting them twice, so that any wardrobe serves.
-        """
-        if spec.brow not in self._brows:
-            light, dark = (
-                self.wardrobe.atlas(
-                    self.model.topology, replace(spec, brow_colour=(value, value, value))
-                )[..., 0]
-                for value in (255, 0)
-            )
-            self._brows[spec.brow] = (light.astype(np.float32) - dark) / np.float32(255)
-        return self._brows[spec.brow]
+    def _dress(self, spec: SubjectSpec) -> _Sitter:
+        shape = self._shapes.get(spec.name)
+        if shape is None:
+            shape = spec.shape(self.model)
+        topology, maps = self.model.topology, self._maps
+        identity = self.model.identity(shape)
+        atlas = self.wardrobe.atlas(topology, spec, self.look.detailed_atlas)
+        skin = self._skin_vertices
+        lattice = Lattice.between(identity.neutral[skin], maps.average[skin])
+        relief = flat_map()
+        if self.look.fine_skin:
+            relief = skin_map(atlas, maps.regions, spec.seed)
+        brows = self.wardrobe.brow_strength(topology, spec)
+        parsed = parsing.with_brows(maps.label_atlas, brows)
+        return _Sitter(spec, shape, identity, atlas, lattice, parsed, relief)
 
     def style(self, name: str) -> hair_cards.Style:
         """A hair style in canonical space.
@@ -156,31 +175,30 @@ class Studio:
         Raises:
             BadInput: no such style.
         """
-        if name not in self._style_cache:
-            if name not in self.styles:
-                known = ", ".join(self.styles)
-                raise BadInput(f"There is no hair style {name!r}: choose one of {known}.")
-            to_average = Lattice.between(
-                self._generic[self._skin_vertices], self._average[self._skin_vertices]
-            )
-            self._style_cache[name] = self.wardrobe.style(self.styles[name], to_average)
-        return self._style_cache[name]
+        if name not in self.styles:
+            known = ", ".join(self.styles)
+            raise BadInput(f"There is no hair style {name!r}: choose one of {known}.")
+        return self._style_cache.get(name, lambda: self._hair(self.styles[name]))
+
+    def _hair(self, spec: hair_cards.StyleSpec) -> hair_cards.Style:
+        if self._to_average is None:
+            skin = self._skin_vertices
+            self._to_average = Lattice.between(self._generic[skin], self._maps.average[skin])
+        return self.wardrobe.style(spec, self._to_average)
 
     def pose(self, subject: str, blendshapes: Floats) -> Floats:
         """(N, 3) float32 posed vertices of ``subject``, metres, head space."""
         return self.sitter(subject).identity.pose(blendshapes)
 
     def worn(self, subject: str, style: str) -> hair_cards.WornHair:
-        """``style`` on ``subject``; cached."""
-        if (subject, style) not in self._worn:
+        """``style`` on ``subject``; the last ones are kept."""
+
+        def wear() -> hair_cards.WornHair:
             sitter = self.sitter(subject)
-            self._worn[subject, style] = hair_cards.wear(
-                self.style(style),
-                sitter.lattice,
-                sitter.identity.neutral,
-                self.model.topology.faces[self._skin_faces],
-            )
-        return self._worn[subject, style]
+            skin = self.model.topology.faces[self._skin_faces]
+            return hair_cards.wear(self.style(style), sitter.lattice, sitter.identity.neutral, skin)
+
+        return self._worn.get((subject, style), wear)
 
     def scene(
         self, subject: str, style: str | None, vertices: Floats
@@ -199,7 +217,7 @@ class Studio:
             scene = ShadeInput(
                 vertices, surface.normals, tangents, shadows, topology.faces, self._corner_uvs,
                 self._materials, sitter.atlas, np.zeros((2, 2, 3), dtype=np.uint8),
-                surface.true_normals, self._face_labels, sitter.labels, sitter.skin_map,
+                surface.true_normals, self._maps.face_labels, sitter.labels, sitter.skin_map,
             )  # fmt: skip
             return scene, raster.Cutout(self._corner_uvs, layers, self._mask[None])
         cards, worn = self.style(style), self.worn(subject, style)
@@ -222,7 +240,7 @@ class Studio:
             sitter.atlas,
             cards.texture,
             np.concatenate([surface.true_normals, worn.normals]),
-            np.concatenate([self._face_labels, np.full(count, labels.HAIR, dtype=np.uint8)]),
+            np.concatenate([self._maps.face_labels, np.full(count, labels.HAIR, dtype=np.uint8)]),
             sitter.labels,
             sitter.skin_map,
         )
@@ -232,16 +250,14 @@ class Studio:
 
     def _hair_light(self, subject: str, style: str) -> HairLight:
         """Shadows of ``style`` on ``subject``; the last ones are kept."""
-        key = (subject, style)
-        if key not in self._lights:
-            surface = self._surface.posed(self.sitter(subject).identity.neutral)
-            self._lights[key] = hair_light(
-                self.style(style), self.worn(*key), surface.vertices, surface.normals,
-                self._surface.casters,
-            )  # fmt: skip
-            while len(self._lights) > _KEPT_SHADOWS:
-                del self._lights[next(iter(self._lights))]
-        return self._lights[key]
+
+        def cast_shadows() -> HairLight:
+            head = self.sitter(subject).identity.neutral
+            normals, _ = self._surface.normals(head)
+            worn = self.worn(subject, style)
+            return hair_light(self.style(style), worn, head, normals, self._surface.casters)
+
+        return self._lights.get((subject, style), cast_shadows)
 
     def _posed(self, vertices: Floats) -> PosedSurface:
         """The head's surface; the last pose's is kept for its bald twin."""

@@ -42,8 +42,9 @@ class SurfaceMap:
 
     def on(self, *names: str) -> Mask:
         """(size, size) texels of the named parts; a name may be a prefix such as ``eyeball``."""
-        wanted = [i for i, part in enumerate(self.part_names) if part.startswith(names)]
-        return np.isin(self.parts, wanted)
+        # One place more than there are parts: −1 looks up the last one, which is never wanted.
+        wanted = [part.startswith(names) for part in self.part_names] + [False]
+        return np.array(wanted, dtype=np.bool_)[self.parts]
 
     @staticmethod
     def of(topology: Topology, generic: Floats, size: int) -> SurfaceMap:

@@ -6,14 +6,17 @@ that another source (see ``open_wardrobe``) can stand in for the folder.
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from head360.errors import BadInput
 from head360.geometry.assets import find_wardrobe
-from head360.geometry.ict import IctModel, load_ict
+from head360.geometry.ict import to_head_space
 from head360.geometry.lattice import Lattice
 from head360.geometry.topology import Topology
 from head360.synthesis import hair
@@ -46,6 +49,13 @@ class Wardrobe(Protocol):
             BadInput: a picture is missing.
         """
 
+    def brow_strength(self, topology: Topology, spec: SubjectSpec) -> Floats:
+        """(1024, 1024) float32 in [0, 1] how much of the skin the brows of a subject hide.
+
+        Raises:
+            BadInput: the brows are missing.
+        """
+
     def style(self, spec: hair.StyleSpec, generic_to_canonical: Lattice) -> hair.Style:
         """A hair style in canonical space.
 
@@ -60,33 +70,49 @@ class FolderWardrobe:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.materials = FolderMaterials(folder)
-        self._ict_model: IctModel | None = None
+        self._generic: tuple[Floats, NDArray[np.int32]] | None = None
         self._canvas: Canvas | None = None
 
     def generic(self, topology: Topology) -> Floats:
         """See :class:`Wardrobe`."""
-        return self._ict().neutral[topology.ict_vertices]
+        return self._ict()[0][topology.ict_vertices]
 
     def tongue(self, topology: Topology) -> NDArray[np.bool_]:
         """See :class:`Wardrobe`."""
-        return np.isin(topology.ict_vertices, self._ict().tongue)
+        return np.isin(topology.ict_vertices, self._ict()[1])
 
     def atlas(
         self, topology: Topology, spec: SubjectSpec, detail: bool = False
     ) -> NDArray[np.uint8]:
         """See :class:`Wardrobe`."""
-        if self._canvas is None or self._canvas.topology is not topology:
-            self._canvas = Canvas(topology, self.generic(topology), self.tongue(topology))
-        return head_atlas(self._canvas, self.materials, spec, detail)
+        return head_atlas(self._on(topology), self.materials, spec, detail)
+
+    def brow_strength(self, topology: Topology, spec: SubjectSpec) -> Floats:
+        """See :class:`Wardrobe`."""
+        return self._on(topology).brow_strength(self.materials, spec.brow)
 
     def style(self, spec: hair.StyleSpec, generic_to_canonical: Lattice) -> hair.Style:
         """See :class:`Wardrobe`."""
         return hair.make_style(spec, self.folder, generic_to_canonical)
 
-    def _ict(self) -> IctModel:
-        if self._ict_model is None:
-            self._ict_model = load_ict(self.folder)
-        return self._ict_model
+    def _on(self, topology: Topology) -> Canvas:
+        if self._canvas is None or self._canvas.topology is not topology:
+            self._canvas = Canvas(topology, self.generic(topology), self.tongue(topology))
+        return self._canvas
+
+    def _ict(self) -> tuple[Floats, NDArray[np.int32]]:
+        """Neutral vertices in metres and the ids of the tongue's, of the whole file."""
+        if self._generic is None:
+            path = self.folder / "ict_facekit" / "ict_facekit.npz"
+            try:
+                with np.load(path, allow_pickle=False) as archive:
+                    neutral = to_head_space(archive["vertices"]).astype(np.float32)
+                    self._generic = neutral, archive["derived_tongue_verts"].astype(np.int32)
+            except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
+                raise BadInput(
+                    f"Cannot use {path} as ICT-FaceKit ({error}): restore the asset folder."
+                ) from error
+        return self._generic
 
 
 def open_wardrobe(path: Path | None = None) -> Wardrobe:
