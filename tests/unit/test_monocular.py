@@ -112,12 +112,20 @@ def test_head_turn_is_in_the_camera() -> None:
         )
 
 
+def test_around_sees_the_head_from_everywhere_and_the_face_most() -> None:
+    places = np.array([sight("around", 3, t).camera.position for t in np.arange(0, 25, 1 / 30)])
+    yaw = np.degrees(np.arctan2(places[:, 0], places[:, 2]))
+    counts, _ = np.histogram(yaw, bins=12, range=(-180, 180))
+    assert counts.min() > 0
+    assert counts[5:7].sum() > 2 * (counts[0] + counts[-1])
+
+
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_motions_are_smooth_seeded_and_keep_the_head_in_view(motion: str) -> None:
     seconds = np.arange(0, 30, 1 / 30)
     places = np.array([sight(motion, 5, t).camera.position for t in seconds])
     steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
-    assert steps.max() < 0.02  # metres a frame
+    assert steps.max() < 0.035  # metres a frame
     corners = np.array([[x, y, z] for x in (-0.1, 0.1) for y in (-0.18, 0.12) for z in (-0.1, 0.1)])
     for t in seconds[::15]:
         pixels, depth = sight(motion, 5, t).camera.project(corners, 1, 1)

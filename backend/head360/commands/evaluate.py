@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from head360.commands import add_device, add_json, emit_json, say
+
+if TYPE_CHECKING:
+    from head360.heads.gaussian import GaussianHead
 
 
 def register(subparsers: Any) -> None:
@@ -18,7 +21,14 @@ def register(subparsers: Any) -> None:
         "subjects and styles; this needs the raw assets.",
     )
     parser.add_argument("model", help="name or path of a model")
-    parser.add_argument("--data", type=Path, help="a SYNHEAD folder of the same subjects")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="a SYNHEAD folder of the same subjects; of a Gaussian head its video's folder",
+    )
+    parser.add_argument(
+        "--test", type=float, help="of a video: frames, or share below 1, at its end (as it says)"
+    )
     parser.add_argument(
         "--images", type=int, default=96, help="how many pictures without --data (default: 96)"
     )
@@ -48,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from head360.errors import BadInput
     from head360.evaluation import Judges, evaluate, look_of
     from head360.files import writable_folder
+    from head360.heads.gaussian import GaussianHead
     from head360.networks.perceptual import load_identity, load_lpips
     from head360.server.heads_table import resolve
     from head360.server.worker import choose_device
@@ -58,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput("Use at least 1 image and an even --size between 32 and 2048.")
     device = choose_device(arguments.device)[0]
     head = heads.load(resolve(arguments.model).path, device)
+    if isinstance(head, GaussianHead):
+        return _run_video(arguments, head)
     judges = Judges(
         load_lpips(arguments.lpips, device) if arguments.lpips else None,
         load_identity(arguments.identity, device) if arguments.identity else None,
@@ -83,6 +96,43 @@ def run(arguments: argparse.Namespace) -> int:
         "model": head.name,
         **evaluate(head, shots, arguments.sheet, lambda done, _: line.show(done), judges),
     }
+    if arguments.json:
+        emit_json(result)
+    else:
+        for key, value in result.items():
+            say(f"{key:>16}: {value}")
+    return 0
+
+
+def _run_video(arguments: argparse.Namespace, head: GaussianHead) -> int:
+    """Evaluate a Gaussian head on the held-out tail of a video."""
+    from head360.commands.local import ProgressLine
+    from head360.datasets.monocular_read import MonocularDataset
+    from head360.errors import BadInput
+    from head360.evaluation_monocular import evaluate_video
+    from head360.files import writable_folder
+    from head360.networks.perceptual import load_lpips
+
+    if arguments.data is None:
+        raise BadInput(
+            f"{head.name} is measured on the video it was made from "
+            f"({head.manifest.get('training_data', 'unknown')}): add --data FOLDER."
+        )
+    if arguments.sheet is not None:
+        writable_folder(arguments.sheet.parent)
+    data = MonocularDataset.open(arguments.data)
+    try:
+        _, held_out = data.split(arguments.test)
+    except ValueError as error:
+        raise BadInput(f"--test {arguments.test}: {error}.") from error
+    line = ProgressLine("frame", len(held_out))
+    lpips = load_lpips(arguments.lpips, head.device) if arguments.lpips else None
+    figures = evaluate_video(
+        head, held_out, arguments.sheet, lambda done, _: line.show(done), lpips
+    )
+    facts = head.manifest.get("training", {})
+    known = data.manifest is not None and facts.get("data_key") == data.manifest.key
+    result = {"model": head.name, "kind": head.kind, "trained_on_this": known, **figures}
     if arguments.json:
         emit_json(result)
     else:

@@ -36,7 +36,22 @@ def register(commands: Any) -> None:
         "--to",
         choices=tuple(SUFFIX),
         default="glb",
-        help="glb: mesh with 52 ARKit morph targets; ply: extracted surface; package: the model",
+        help="glb: mesh with 52 ARKit morph targets; ply: extracted surface (splats of a Gaussian "
+        "head); package: the model",
+    )
+    parser.add_argument(
+        "--blend",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="expression of --to ply, such as jawOpen=0.7 (default: neutral)",
+    )
+    parser.add_argument(
+        "--view",
+        default="0,0",
+        metavar="YAW,PITCH",
+        help="degrees from where splats' colours are truest (default: 0,0, the face)",
     )
     parser.add_argument(
         "--texture", type=int, default=2048, choices=(512, 1024, 2048), help="texels per side"
@@ -81,7 +96,7 @@ def _open(arguments: argparse.Namespace, path: Path) -> tuple[Any, Any]:
 
     head = heads.load(path, choose_device(arguments.device)[0])
     if not isinstance(head, HexPlaneHead):
-        raise BadInput(f"{head.name} has no surface to export: choose a hex-plane head.")
+        raise BadInput(f"{head.name} has no hex-planes to bake: export it --to ply or package.")
     return head, head.codes(arguments.subject, style_of(arguments))
 
 
@@ -115,11 +130,19 @@ def _glb(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
 
 
 def _ply(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
+    from head360 import heads
+    from head360.commands.extract import parse_blend
     from head360.geometry.isosurface import open_edges
     from head360.geometry.meshfile import write_ply
+    from head360.heads.gaussian import GaussianHead
+    from head360.server.worker import choose_device
 
-    head, codes = _open(arguments, path)
-    pose = head.pose(codes, np.zeros(COUNT, dtype=np.float32))
+    weights = parse_blend(arguments.blend)
+    head = heads.load(path, choose_device(arguments.device)[0])
+    codes = head.codes(arguments.subject, style_of(arguments))
+    pose = head.pose(codes, weights)
+    if isinstance(head, GaussianHead):
+        return _splats(arguments, head, pose)
     surface = head.surface(pose, arguments.resolution)
     write_ply(arguments.out, surface.vertices, surface.faces, surface.colours, surface.normals)
     return {
@@ -129,6 +152,31 @@ def _ply(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
         "faces": len(surface.faces),
         "watertight": open_edges(surface.faces) == 0,
     }
+
+
+def _splats(arguments: argparse.Namespace, head: Any, pose: Any) -> dict[str, Any]:
+    from head360.geometry.splatfile import write_splats
+    from head360.heads.gaussian_bake import bake
+
+    yaw, pitch = parse_view(arguments.view)
+    cloud = bake(head, pose, yaw, pitch)
+    write_splats(arguments.out, cloud)
+    return {"subject": head.subject, "gaussians": len(cloud.means), "view": [yaw, pitch]}
+
+
+def parse_view(text: str) -> tuple[float, float]:
+    """``"30,-10"`` → (30.0, −10.0) degrees.
+
+    Raises:
+        BadInput: not two finite numbers, or a pitch beyond ±89°.
+    """
+    try:
+        yaw, pitch = (float(part) for part in text.split(","))
+    except ValueError:
+        yaw = pitch = np.nan
+    if not (np.isfinite(yaw) and abs(pitch) <= 89):
+        raise BadInput(f'"{text}" is not a viewpoint: write it like 30,-10 (yaw, pitch).')
+    return yaw, pitch
 
 
 def _package(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``head360 train hexplane``; the stages after it are in ``train_stages``."""
+"""``head360 train hexplane``; see ``train_gaussian`` and ``train_stages`` for the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from head360.commands import add_device, add_json, emit_json, say, train_stages
+from head360.commands import add_device, add_json, emit_json, say, train_gaussian, train_stages
 from head360.errors import BadInput
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def register(subparsers: Any) -> None:
     add_json(hexplane)
     hexplane.set_defaults(run=run_hexplane)
     train_stages.register(kinds)
+    train_gaussian.register(kinds)
 
 
 def run_hexplane(arguments: argparse.Namespace) -> int:

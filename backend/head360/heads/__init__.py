@@ -16,11 +16,13 @@ def load(path: Path | str, device: str = "cpu") -> Head:
         ModelInvalid: missing, damaged, or of a kind this version does not know.
     """
     from head360.errors import ModelInvalid
-    from head360.heads.hexplane import KIND, HexPlaneHead
+    from head360.heads import gaussian, hexplane
     from head360.heads.package import read_manifest
 
     path = Path(path)
     kind = read_manifest(path).get("kind")
-    if kind == KIND:
-        return HexPlaneHead.load(path, device)
+    if kind == hexplane.KIND:
+        return hexplane.HexPlaneHead.load(path, device)
+    if kind == gaussian.KIND:
+        return gaussian.GaussianHead.load(path, device)
     raise ModelInvalid(f"The model {path} is of kind {kind!r}, which this version cannot load.")

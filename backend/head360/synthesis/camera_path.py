@@ -14,6 +14,7 @@ Array = NDArray[np.floating]
 
 MOTIONS: dict[str, str] = {
     "orbit": "slowly round the face, 35° to both sides and 10° up and down, breathing in and out",
+    "around": "all the way round the head, lingering at the face, 12° up and down",
     "handheld": "in front of the face in a hand that is never quite still",
     "still": "on a tripod in front of the face",
 }
@@ -80,6 +81,14 @@ def _in_room(motion: str, seed: int, second: float) -> Camera:
         yaw, pitch, breath = np.sin(phases + 2 * np.pi * second / periods)
         distance = _FIT * (1.06 + 0.07 * breath)
         return orbit(35.0 * yaw, 10.0 * pitch, fov_deg=FOV, distance=distance)
+    if motion == "around":
+        phases, periods = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.9, 1.1, 3) * (11.0, 4.7, 8.9)
+        angle = phases[0] + 2 * np.pi * second / periods[0]
+        _, pitch, breath = np.sin(phases + 2 * np.pi * second / periods)
+        # Slower before the face, where there is more to see, and faster behind the head.
+        yaw = np.degrees(angle - 0.6 * np.sin(angle))
+        distance = _FIT * (1.06 + 0.07 * breath)
+        return orbit(yaw, 12.0 * pitch, fov_deg=FOV, distance=distance)
     # A hand: slow drift and a little tremor, each a sum of waves that never line up again.
     sway = np.array([_waves(rng, second) for _ in range(7)])
     camera = orbit(
