@@ -125,7 +125,7 @@ def test_motions_are_smooth_seeded_and_keep_the_head_in_view(motion: str) -> Non
     seconds = np.arange(0, 30, 1 / 30)
     places = np.array([sight(motion, 5, t).camera.position for t in seconds])
     steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
-    assert steps.max() < 0.035  # metres a frame
+    assert steps.max() < 0.04  # metres a frame
     corners = np.array([[x, y, z] for x in (-0.1, 0.1) for y in (-0.18, 0.12) for z in (-0.1, 0.1)])
     for t in seconds[::15]:
         pixels, depth = sight(motion, 5, t).camera.project(corners, 1, 1)

@@ -83,7 +83,9 @@ def _add_monocular(group: Any) -> None:
         "--take", type=Path, metavar="CSV", help="Live Link Face take (the first of the assets)"
     )
     group.add_argument("--frames", metavar="A-B", help="rows of the take, from 1 (all)")
-    group.add_argument("--camera-motion", metavar="M", help="orbit, around, handheld or still (orbit)")
+    group.add_argument(
+        "--camera-motion", metavar="M", help="orbit, around, handheld or still (orbit)"
+    )
     group.add_argument("--subject", metavar="NAME", help="who performs (felix)")
     group.add_argument("--style", metavar="NAME", help="hair style, or none (the subject's own)")
     group.add_argument(
