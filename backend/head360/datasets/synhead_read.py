@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from head360.datasets import png_decode, synhead
+from head360.datasets import synhead
 from head360.datasets.records import DENSE, LANDMARKS, decode
 from head360.datasets.synhead import Manifest, Truth
 from head360.errors import BadInput
@@ -60,6 +60,8 @@ class Shot:
         Raises:
             BadInput: this data set has no such pictures, or the file is missing or damaged.
         """
+        from head360.datasets import png_decode  # Pillow: Blender reads manifests without it
+
         if kind not in self.files:
             raise BadInput(
                 f"{self.root} has no {kind!r} pictures, only {', '.join(self.files)}: "
