@@ -118,7 +118,12 @@ def run_refine(arguments: argparse.Namespace) -> int:
         shots = load_folder(Path(data))
     else:
         raise BadInput(f"There is no folder {data}: add --data with a folder or synth:….")
-    settings = RefineSettings(seed=arguments.seed)
+    # Windows no larger than the pictures, and whole after every halving.
+    step, size = 2**arguments.downs, shots.rgba.shape[-2]
+    crop = min(RefineSettings.crop, size) // step * step
+    if crop < step:
+        raise BadInput(f"Pictures of {size}² are too small for {arguments.downs} halvings.")
+    settings = RefineSettings(seed=arguments.seed, crop=crop)
     if arguments.steps is not None:
         settings = dataclasses.replace(settings, steps=arguments.steps)
     config = RefineConfig(arguments.width, arguments.downs, arguments.blocks)

@@ -112,6 +112,9 @@ class CaptureSpec:
                     raise BadInput(f"There is no {what} {name!r}: choose from {', '.join(known)}.")
         if self.wear not in ("own", "all") and not (self.wear.isdecimal() and int(self.wear) > 0):
             raise BadInput(f"--wear {self.wear} is none of own, all and a number from 1.")
+        most = len(self.chosen_styles())
+        if self.wear.isdecimal() and int(self.wear) > most:
+            raise BadInput(f"--wear {self.wear} is out of range: choose 1 to {most}, or all.")
         lights = tuple(name for name in LIGHTS if name in self.lights and name != DEFAULT_LIGHT)
         passes = tuple(name for name in synhead.PASSES if name in self.passes)
         return dataclasses.replace(self, lights=lights, passes=passes)
