@@ -14,7 +14,15 @@ import pytest
 from head360.arkit import COUNT, NAMES
 from head360.arkit.mapping import match
 from head360.cli import main
-from head360.datasets import integrity, monocular, monocular_write, png, synhead, synhead_write
+from head360.datasets import (
+    integrity,
+    monocular,
+    monocular_write,
+    png,
+    records,
+    synhead,
+    synhead_write,
+)
 from head360.datasets.check import check
 from head360.datasets.monocular import FrameTruth, MonocularManifest
 from head360.datasets.monocular_read import MonocularDataset
@@ -320,3 +328,15 @@ def test_a_sheet_in_the_set_is_refused_before_it_is_drawn(
     assert main(["synth", "--out", str(out), option, str(out / "more" / "file")]) == 2
     assert "lies inside --out" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_an_interrupted_set_is_not_replaced_by_another_seed(tmp_path: Path) -> None:
+    records.stamp_unfinished(tmp_path, seed=7, size=64)
+    records.spare_unfinished(tmp_path, seed=7, size=64)
+    with pytest.raises(BadInput, match="unfinished data set with seed 7"):
+        records.spare_unfinished(tmp_path, seed=9, size=64)
+    with pytest.raises(BadInput, match="size 64"):
+        records.spare_unfinished(tmp_path, seed=7, size=128)
+    records.unstamp(tmp_path)
+    records.spare_unfinished(tmp_path, seed=9, size=64)
+    assert list(tmp_path.iterdir()) == []

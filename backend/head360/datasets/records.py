@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from head360.errors import BadInput
+from head360.files import write_bytes
 
 MANIFEST = "manifest.json"
 LANDMARKS, DENSE = 68, 468
@@ -107,6 +108,42 @@ def spare_finished(root: Path, **same: Any) -> None:
             f"{root} already holds a finished data set that was made with other settings (seed "
             f"{made.seed}): choose another folder, or delete {MANIFEST} to make it anew."
         )
+
+
+# Named like a writer's leftover: it goes with the others when nobody goes on with the set.
+_STAMP = ".settings.tmp"
+
+
+def spare_unfinished(root: Path, **settings: Any) -> None:
+    """See that an interrupted data set is not replaced by one with other settings.
+
+    Args:
+        root: folder that will be written.
+        settings: what both must agree in, as JSON values.
+
+    Raises:
+        BadInput: one with other settings was begun here.
+    """
+    try:
+        begun = msgspec.json.decode((root / _STAMP).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError):
+        return
+    other = [f"{name} {value}" for name, value in begun.items() if settings.get(name) != value]
+    if other:
+        raise BadInput(
+            f"{root} holds an unfinished data set with {' and '.join(other)}: go on with these "
+            f"settings, choose another folder, or delete {root / _STAMP} to give it up."
+        )
+
+
+def stamp_unfinished(root: Path, **settings: Any) -> None:
+    """Leave a note of the settings for :func:`spare_unfinished`."""
+    write_bytes(root / _STAMP, msgspec.json.encode(settings))
+
+
+def unstamp(root: Path) -> None:
+    """Take the note away: the set is whole."""
+    (root / _STAMP).unlink(missing_ok=True)
 
 
 def safe_name(name: str) -> bool:

@@ -17,7 +17,12 @@ from head360.datasets import png, synhead
 from head360.datasets.integrity import Places, digest, digest_file, make_ready
 from head360.datasets.journal import Journal
 from head360.datasets.labels import PALETTE
-from head360.datasets.records import spare_finished
+from head360.datasets.records import (
+    spare_finished,
+    spare_unfinished,
+    stamp_unfinished,
+    unstamp,
+)
 from head360.datasets.synhead import Manifest, PoseRecord, ShotRecord, Taken, Truth
 from head360.errors import BadInput
 from head360.files import atomic_path, writable_folder, write_bytes
@@ -83,8 +88,12 @@ def prepare(root: Path | str, manifest: Manifest) -> Path:
     if problem:
         raise BadInput(f"This data set cannot be written ({problem}): choose other names.")
     root = writable_folder(root)
+    settings = {"seed": manifest.seed, "size": manifest.size}
+    if manifest.seed is not None:  # an artist's set has none and may be photographed again
+        spare_unfinished(root, **settings)
     make_ready(root, planned_places(manifest))
-    spare_finished(root, seed=manifest.seed, size=manifest.size)
+    spare_finished(root, **settings)
+    stamp_unfinished(root, **settings)
     # Until the last pose is written the folder is not a data set.
     (root / synhead.MANIFEST).unlink(missing_ok=True)
     return root
@@ -219,6 +228,7 @@ def finish(root: Path, manifest: Manifest) -> Path:
         for number, pose in enumerate(manifest.poses):
             file.write((b",\n" if number else b"") + msgspec.json.encode(_finished(root, pose)))
         file.write(b"\n]}\n")
+    unstamp(root)
     return path
 
 
