@@ -8,8 +8,9 @@ from PIL import Image
 
 from head360.errors import BadInput
 from head360.geometry.bilinear import BilinearModel
+from head360.sheets import over
 from head360.synthesis.lights import LIGHTS
-from head360.synthesis.sheet import COLUMNS, MOMENTS, contact_sheet, over
+from head360.synthesis.sheet import COLUMNS, MOMENTS, contact_sheet
 from head360.synthesis.studio import Studio
 from head360.synthesis.styles import STYLES
 from head360.synthesis.subjects import cast

@@ -15,7 +15,6 @@ from head360.rendering.cameras import Camera, orbit
 from head360.synthesis.lights import LIGHTS
 from head360.synthesis.studio import Photograph, Studio
 
-BACKGROUND = (158, 163, 173)  # sRGB
 COLUMNS = 8
 _PAPER, _INK, _FAINT, _ACCENT = (243, 241, 238), (38, 40, 46), (120, 122, 128), (176, 84, 62)
 _CELL_TOP, _CELL_BOTTOM = (196, 200, 206), (164, 168, 176)
@@ -305,11 +304,3 @@ def _portrait(moment: Moment) -> Camera:
 
 def _bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-
-
-def over(
-    rgba: NDArray[np.float32], background: tuple[int, int, int] = BACKGROUND
-) -> NDArray[np.uint8]:
-    """(H, W, 4) float32 straight alpha over an sRGB colour → (H, W, 3) uint8."""
-    alpha = rgba[..., 3:]
-    return _bytes(rgba[..., :3] * alpha + (1 - alpha) * np.array(background) / 255)
