@@ -124,6 +124,14 @@ def who_and_what(
         BadInput: a subject or style is not the studio's.
     """
     known = [style.name for style in STYLES]
+    if style_names is None and spec.wear:
+        style_names = tuple(spec.wear.split("+"))
+        strange = [name for name in style_names if name not in known]
+        if strange or len(set(style_names)) < len(style_names):
+            raise BadInput(
+                f"synth: wear={spec.wear} names {strange[0] if strange else 'a style twice'}: "
+                "head360 synth --list-styles shows the names."
+            )
     if style_names is None and not 1 <= spec.styles <= len(known):
         raise BadInput(f"The studio has {len(known)} hair styles, not {spec.styles}.")
     names = list(style_names) if style_names is not None else known[: spec.styles]

@@ -37,6 +37,7 @@ class SynthSpec:
         look: 1 are the pictures that the first heads were trained on, 2 the studio's latest.
         live: 1 draws every training group while training; nothing but what the hull of the hair
             and the previews need is kept, and ``groups`` is not used.
+        wear: names of the styles, joined by "+", instead of the studio's first ``styles``.
         held_out: True draws the held-out cameras of the evaluation instead.
     """
 
@@ -50,6 +51,7 @@ class SynthSpec:
     samples: int = 3
     look: int = LATEST_LOOK.version
     live: int = 0
+    wear: str = ""
     held_out: bool = False
 
     @staticmethod
@@ -59,7 +61,7 @@ class SynthSpec:
         Raises:
             BadInput: an unknown key, or a value that is no number or out of range.
         """
-        values: dict[str, int | float] = {}
+        values: dict[str, int | float | str] = {}
         body = text.removeprefix("synth:").removeprefix("synth")
         known = {name: kind for name, kind in SynthSpec.__annotations__.items() if kind != "bool"}
         for item in filter(None, body.split(",")):
@@ -67,9 +69,14 @@ class SynthSpec:
             if key not in known:
                 raise BadInput(f"synth: has no {key!r}: use {', '.join(known)}.")
             try:
-                values[key] = float(value) if known[key] == "float" else int(value)
+                if known[key] == "str":
+                    values[key] = value
+                else:
+                    values[key] = float(value) if known[key] == "float" else int(value)
             except ValueError as error:
                 raise BadInput(f"synth: {key} must be a number, not {value!r}.") from error
+        if values.get("wear"):
+            values["styles"] = str(values["wear"]).count("+") + 1
         return SynthSpec(**values).checked()  # type: ignore[arg-type]
 
     def checked(self) -> SynthSpec:
