@@ -18,7 +18,7 @@ from head360.arkit import COUNT
 from head360.errors import BadInput, ModelInvalid
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
 from head360.geometry.lattice import ANCHOR_PARTS, Lattice
-from head360.heads import package, surfaces
+from head360.heads import package, packing, surfaces
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
 from head360.heads.codes import Weights, draw, hair_weights, texture_weights
 from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
@@ -326,13 +326,19 @@ class HexPlaneHead(Head):
     # -- files -------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """See base. Textures and planes as int8 per channel, networks as float16."""
+        """See base. Textures and planes packed (see ``heads.packing``), networks as float16."""
         # Hulls are mostly runs of equal bits: deflate takes them to a few per cent.
         packed = zlib.compress(np.packbits(self._occupancy.reshape(-1) > 0).tobytes(), 9)
         arrays: dict[str, NDArray] = {"occupancy": np.frombuffer(packed, dtype=np.uint8)}
         for kind, bank in (("texture", self.net.textures), ("hair", self.net.hair_planes)):
             for index, parameter in enumerate(bank.entries):
-                whole, scale = package.quantise(parameter.detach().cpu().numpy())
+                values = parameter.detach().cpu().numpy()
+                side = values.shape[1]
+                if kind == "hair":
+                    used = packing.hair_cover(self._occupancy[index], side)
+                else:
+                    used = packing.texture_cover(self.model.topology, side)
+                whole, scale = packing.pack(values, used)
                 arrays[f"{kind}.{index}"], arrays[f"{kind}.{index}.scale"] = whole, scale
         for name, value in self.net.state_dict().items():
             if not name.startswith(_ENTRIES):
@@ -395,13 +401,14 @@ class HexPlaneHead(Head):
                     raise ValueError("a subject's hair colour is no colour")
             net = HexPlaneNet(config, len(subjects), len(styles))
             state: dict[str, Tensor] = {}
-            for kind, bank, count in (
-                ("texture", "textures", len(net.textures.entries)),
-                ("hair", "hair_planes", len(net.hair_planes.entries)),
+            for kind, bank, entries in (
+                ("texture", "textures", net.textures.entries),
+                ("hair", "hair_planes", net.hair_planes.entries),
             ):
-                for index in range(count):
-                    values = arrays[f"{kind}.{index}"] * arrays[f"{kind}.{index}.scale"]
-                    state[f"{bank}.entries.{index}"] = torch.from_numpy(values.astype(np.float32))
+                for index, entry in enumerate(entries):
+                    scale = arrays[f"{kind}.{index}.scale"]
+                    values = packing.unpack(arrays[f"{kind}.{index}"], scale, tuple(entry.shape))
+                    state[f"{bank}.entries.{index}"] = torch.from_numpy(values)
             for name, value in arrays.items():
                 if name.startswith("net."):
                     state[name[4:]] = torch.from_numpy(value.astype(np.float32))
