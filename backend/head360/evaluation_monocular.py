@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
+from head360.arkit import COUNT, NAMES
 from head360.datasets.monocular_read import Frame
 from head360.errors import BadInput
 from head360.files import write_bytes
 from head360.heads.base import Pose
 from head360.heads.gaussian import GaussianHead
+from head360.heads.gaussian_retarget import GAZE, gains_of, neutral_row, retarget
 from head360.heads.package import png_bytes
 from head360.networks.perceptual import Lpips, to_tensor
 from head360.training.footage import over_white
@@ -33,6 +35,8 @@ Floats = NDArray[np.float32]
 _SHOWN = 6
 _COVERED = 128
 _WINDOW = 11  # least side of a crop: SSIM's window fits
+_REENACTED = 24  # frames of a film that somebody else performs
+_OFFSETS, _STRETCH = 0.12, 0.35  # of a performer's numbers: at rest, and logarithm of their reach
 
 
 def evaluate_video(
@@ -97,6 +101,67 @@ def pose_of(head: GaussianHead, frame: Frame) -> Pose:
     if head.expression.names != frame.names:
         raise BadInput(f"{frame.root} names other expressions than {head.name} was trained on.")
     return head.pose_expression(frame.expression)
+
+
+def evaluate_reenactment(
+    head: GaussianHead, frames: Sequence[Frame], performance: Floats, seed: int = 0
+) -> dict[str, Any]:
+    """The film's performance by somebody else: what retargeting wins back.
+
+    The other performer is simulated: the same acting, in numbers with another neutral face and
+    another reach of every shape (gaze excepted), as trackers give them for other people. The truth
+    is the film. All figures are of the matte's pixels: with the film's own numbers, with the other
+    performer's as they are, and retargeted.
+
+    Args:
+        frames: to judge by; performance: (T, 52) the film's weights, from which neutral faces and
+            ranges are taken; seed: of the other performer.
+    """
+    target = head.expression.range()
+    own = performance[neutral_row(performance)]
+    driver = by_somebody_else(performance, own, seed)
+    rest = driver[neutral_row(driver)]
+    gains = gains_of(driver, rest, target)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(_REENACTED, len(frames))).round())
+    scores: dict[str, list[float]] = {"own": [], "as_they_are": [], "retargeted": []}
+    errors: dict[str, list[float]] = {"as_they_are": [], "retargeted": []}
+    clamped = 0
+    for index in chosen.astype(int):
+        frame = frames[index]
+        weights = np.asarray(frame.blendshapes, dtype=np.float32)
+        played = by_somebody_else(weights, own, seed)
+        carried = retarget(played[None], rest, target, gains)
+        clamped += carried.clamped
+        matte = frame.load_matte()
+        truth, covered = over_white(frame.load_rgb(), matte), matte >= _COVERED
+        if not covered.any():
+            continue
+        for name, numbers in (
+            ("own", weights), ("as_they_are", played), ("retargeted", carried.weights[0])
+        ):  # fmt: skip
+            pose = head.pose(head.codes(), numbers)
+            shown = on_white(head.render(pose, frame.camera, frame.width, frame.height).rgba)
+            scores[name].append(psnr(shown[covered], truth[covered]))
+            if name in errors:
+                errors[name].append(float(np.abs(numbers - weights).mean()))
+    return {
+        "frames": len(scores["own"]),
+        "matte_psnr": {name: round(float(np.mean(rows)), 4) for name, rows in scores.items()},
+        "weight_error": {name: round(float(np.mean(rows)), 5) for name, rows in errors.items()},
+        "clamped": clamped,
+    }
+
+
+def by_somebody_else(weights: Floats, neutral: Floats, seed: int) -> Floats:
+    """The acting of (…, 52) weights in another performer's numbers, see above."""
+    rng = np.random.default_rng([seed, COUNT])
+    rest = rng.uniform(0, _OFFSETS, COUNT)
+    # Both sides of a face are alike, nearly.
+    kinds = [name.removesuffix("Left").removesuffix("Right") for name in NAMES]
+    shared = {kind: rng.uniform(-_STRETCH, _STRETCH) for kind in dict.fromkeys(kinds)}
+    reach = np.exp([shared[kind] + rng.normal(0, 0.03) for kind in kinds])
+    played = np.clip(rest + reach * (weights - neutral), 0, 1)
+    return np.where(GAZE, weights, played).astype(np.float32)
 
 
 def _figures(

@@ -256,3 +256,36 @@ def test_commands_know_it(head: GaussianHead, tmp_path: Path, capsys) -> None:
     assert heads.load(tmp_path / "a.zip").kind == "gaussian"
     assert main(["evaluate", model, "--json"]) == 2  # measured on a video only
     assert "--data" in capsys.readouterr().err
+
+
+def test_an_animation_becomes_files_of_the_same_gaussians(
+    head: GaussianHead, tmp_path: Path, capsys
+) -> None:
+    from head360.arkit.takes import write_take
+
+    head.save(tmp_path / "model")
+    take = write_take(tmp_path / "take.csv", None, np.linspace(np.zeros(COUNT), smile(), 4))
+    out = tmp_path / "out"
+    run = ["export", str(tmp_path / "model"), "--take", str(take), "--device", "cpu", "--json"]
+    assert main([*run, "--to", "ply", "--frames", "1,4", "--out", str(out)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["files"] == ["0001.ply", "0004.ply"]
+    first, last = (read_splats(out / name) for name in report["files"])
+    assert len(first.means) == len(last.means) == report["gaussians"] == head.net.count
+    # The same Gaussians in the same order: each is where the posed head has it.
+    posed = head.net.view(head.pose(head.codes(), smile()).state["posed"]).means
+    np.testing.assert_allclose(last.means, posed.detach().numpy(), atol=1e-3)
+    moved = np.linalg.norm(last.means - first.means, axis=1)
+    assert 0.005 < moved.max() < 0.1
+    assert np.median(moved) < 0.01
+    assert main([*run, "--to", "splat", "--frames", "2", "--out", str(out)]) == 0
+    assert (out / "0002.splat").stat().st_size == 32 * head.net.count
+    for wrong in (
+        ["--to", "glb", "--out", str(out)],
+        ["--to", "ply", "--blend", "jawOpen=1", "--out", str(out)],
+        ["--to", "ply", "--frames", "5", "--out", str(out)],
+    ):
+        assert main([*run, *wrong]) == 2
+    assert main(["export", str(tmp_path / "model"), "--to", "ply", "--frames", "1",
+                 "--out", str(tmp_path / "a.ply")]) == 2  # fmt: skip
+    assert "--take" in capsys.readouterr().err

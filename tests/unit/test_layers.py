@@ -20,6 +20,7 @@ FLOORS = {
     "": 0,  # head360/__init__.py
     "errors": 0,
     "files": 0,
+    "provenance": 0,
     "sheets": 0,
     "arkit": 1,
     "protocol": 1,
@@ -37,16 +38,23 @@ FLOORS = {
     "editing": 4,
     "evaluation": 4,
     "evaluation_monocular": 4,
+    "evaluation_ablation": 4,
+    "evaluation_fitting": 4,
     "server": 5,
     "cli": 6,
     "commands": 6,
     "__main__": 6,
 }
 # Runs inside Blender as well: numpy, msgspec and pyzmq alone.
-LIGHT_ROOMS = ("", "errors", "files", "arkit", "protocol", "connection", "client", "launcher")
+LIGHT_ROOMS = (
+    "", "errors", "files", "provenance", "arkit", "protocol", "connection", "client", "launcher",
+)  # fmt: skip
 LIGHT_MODULES = (
     "head360.rendering",
     "head360.rendering.cameras",
+    # Splats are imported in Blender.
+    "head360.geometry",
+    "head360.geometry.splatfile",
     # Capture from Blender writes both layouts.
     "head360.datasets",
     *(

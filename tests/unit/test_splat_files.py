@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from head360.errors import BadInput
+from head360.geometry.splat32 import write_splat32
 from head360.geometry.splatfile import SplatCloud, field_names, read_splats, write_splats
 
 
@@ -132,3 +133,27 @@ def test_other_files_are_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="finite"):
         write_splats(tmp_path / "c.ply", SplatCloud(*(a * np.nan for a in vars(cloud()).values())))
     assert len(field_names()) == 62
+
+
+def test_splat_files_have_32_bytes_a_gaussian(tmp_path) -> None:
+    """Read by hand, after the format's own words."""
+    splats = cloud(12, 4)
+    kept = write_splat32(tmp_path / "a.splat", splats, keep_order=True).read_bytes()
+    assert len(kept) == 12 * 32
+    floats = np.frombuffer(kept, "<f4").reshape(12, 8)
+    bytes8 = np.frombuffer(kept, np.uint8).reshape(12, 32)
+    np.testing.assert_array_equal(floats[:, :3], splats.means)
+    np.testing.assert_array_equal(floats[:, 3:6], splats.scales)  # no logarithm
+    colours = np.clip(0.28209479 * splats.sh[:, 0] + 0.5, 0, 1)
+    np.testing.assert_allclose(bytes8[:, 24:27] / 255, colours, atol=0.003)
+    np.testing.assert_allclose(bytes8[:, 27] / 255, splats.opacities, atol=0.003)
+    turns = (bytes8[:, 28:].astype(float) - 128) / 128
+    assert np.abs((turns * splats.quaternions).sum(1)).min() > 0.99  # scalar first
+    sorted_ = write_splat32(tmp_path / "b.splat", splats).read_bytes()
+    seen = np.prod(splats.scales, 1) * splats.opacities
+    order = np.argsort(-seen)
+    np.testing.assert_array_equal(np.frombuffer(sorted_, "<f4").reshape(12, 8), floats[order])
+    with pytest.raises(ValueError, match="finite"):
+        write_splat32(
+            tmp_path / "c.splat", SplatCloud(*(a * np.nan for a in vars(splats).values()))
+        )

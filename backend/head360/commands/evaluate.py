@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from head360.commands import add_device, add_json, emit_json, say
-
-if TYPE_CHECKING:
-    from head360.heads.gaussian import GaussianHead
+from head360.commands import (
+    add_device,
+    add_json,
+    emit_json,
+    evaluate_fitting,
+    evaluate_gaussian,
+    say,
+)
 
 
 def register(subparsers: Any) -> None:
@@ -20,11 +24,12 @@ def register(subparsers: Any) -> None:
         description="Without --data the studio photographs held-out views of the model's own "
         "subjects and styles; this needs the raw assets.",
     )
-    parser.add_argument("model", help="name or path of a model")
+    parser.add_argument("model", nargs="?", help="name or path of a model")
     parser.add_argument(
         "--data",
         type=Path,
-        help="a SYNHEAD folder of the same subjects; of a Gaussian head its video's folder",
+        help="a SYNHEAD folder of the same subjects; of a Gaussian head its video's folder "
+        "(default: its own film, made again)",
     )
     parser.add_argument(
         "--test", type=float, help="of a video: frames, or share below 1, at its end (as it says)"
@@ -45,6 +50,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--identity", type=Path, metavar="FILE", help="a TorchScript face recogniser"
     )
+    evaluate_gaussian.add_ablation(parser)
+    evaluate_fitting.add_fitting(parser)
     parser.add_argument("--sheet", type=Path, help="write truth, prediction and error here")
     add_device(parser)
     add_json(parser)
@@ -67,10 +74,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.images < 1 or not 32 <= arguments.size <= 2048 or arguments.size % 2:
         raise BadInput("Use at least 1 image and an even --size between 32 and 2048.")
+    if arguments.fitting:
+        return evaluate_fitting.run_fitting(arguments)
+    if arguments.ablation == "gaussian":
+        return evaluate_gaussian.run_ablation(arguments)
+    if arguments.model is None:
+        raise BadInput("Say which model: head360 evaluate MODEL (`head360 models` lists all).")
     device = choose_device(arguments.device)[0]
     head = heads.load(resolve(arguments.model).path, device)
     if isinstance(head, GaussianHead):
-        return _run_video(arguments, head)
+        return evaluate_gaussian.run_avatar(arguments, head)
     judges = Judges(
         load_lpips(arguments.lpips, device) if arguments.lpips else None,
         load_identity(arguments.identity, device) if arguments.identity else None,
@@ -96,43 +109,6 @@ def run(arguments: argparse.Namespace) -> int:
         "model": head.name,
         **evaluate(head, shots, arguments.sheet, lambda done, _: line.show(done), judges),
     }
-    if arguments.json:
-        emit_json(result)
-    else:
-        for key, value in result.items():
-            say(f"{key:>16}: {value}")
-    return 0
-
-
-def _run_video(arguments: argparse.Namespace, head: GaussianHead) -> int:
-    """Evaluate a Gaussian head on the held-out tail of a video."""
-    from head360.commands.local import ProgressLine
-    from head360.datasets.monocular_read import MonocularDataset
-    from head360.errors import BadInput
-    from head360.evaluation_monocular import evaluate_video
-    from head360.files import writable_folder
-    from head360.networks.perceptual import load_lpips
-
-    if arguments.data is None:
-        raise BadInput(
-            f"{head.name} is measured on the video it was made from "
-            f"({head.manifest.get('training_data', 'unknown')}): add --data FOLDER."
-        )
-    if arguments.sheet is not None:
-        writable_folder(arguments.sheet.parent)
-    data = MonocularDataset.open(arguments.data)
-    try:
-        _, held_out = data.split(arguments.test)
-    except ValueError as error:
-        raise BadInput(f"--test {arguments.test}: {error}.") from error
-    line = ProgressLine("frame", len(held_out))
-    lpips = load_lpips(arguments.lpips, head.device) if arguments.lpips else None
-    figures = evaluate_video(
-        head, held_out, arguments.sheet, lambda done, _: line.show(done), lpips
-    )
-    facts = head.manifest.get("training", {})
-    known = data.manifest is not None and facts.get("data_key") == data.manifest.key
-    result = {"model": head.name, "kind": head.kind, "trained_on_this": known, **figures}
     if arguments.json:
         emit_json(result)
     else:

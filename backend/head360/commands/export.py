@@ -11,10 +11,13 @@ import numpy as np
 
 from head360.arkit.names import COUNT
 from head360.commands import add_device, add_json, emit_json, say, style_of
+from head360.commands.export_splats import add_sequence, write_moment, write_sequence
+from head360.commands.retarget import add_retarget
 from head360.errors import BadInput
 
-SUFFIX = {"glb": ".glb", "ply": ".ply", "package": ".zip"}
+SUFFIX = {"glb": ".glb", "ply": ".ply", "splat": ".splat", "package": ".zip"}
 HAIR_CELLS = 160
+_OF_A_TAKE = ("frames", "fps", "neutral", "driver_range")
 
 
 def register(commands: Any) -> None:
@@ -37,7 +40,7 @@ def register(commands: Any) -> None:
         choices=tuple(SUFFIX),
         default="glb",
         help="glb: mesh with 52 ARKit morph targets; ply: extracted surface (splats of a Gaussian "
-        "head); package: the model",
+        "head); splat: Gaussians in 32 bytes each; package: the model",
     )
     parser.add_argument(
         "--blend",
@@ -45,7 +48,7 @@ def register(commands: Any) -> None:
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="expression of --to ply, such as jawOpen=0.7 (default: neutral)",
+        help="expression of --to ply or splat, such as jawOpen=0.7 (default: neutral)",
     )
     parser.add_argument(
         "--view",
@@ -58,7 +61,11 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--resolution", type=int, default=256, help="cells of --to ply")
     add_device(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="a folder with --take"
+    )
+    add_sequence(parser)
+    add_retarget(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -67,12 +74,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from head360 import files
     from head360.server.heads_table import resolve
 
+    if arguments.take is not None:
+        return _sequence(arguments)
+    if any(getattr(arguments, name) is not None for name in _OF_A_TAKE) or arguments.retarget:
+        raise BadInput("--frames, --fps and --retarget are about a take: add --take CSV.")
     if arguments.out.suffix.lower() != SUFFIX[arguments.to]:
         raise BadInput(f"{arguments.out} is not a name for this: end it {SUFFIX[arguments.to]}.")
     files.writable_folder(arguments.out.parent)
     model = resolve(arguments.model)
     start = time.perf_counter()
-    write = {"glb": _glb, "ply": _ply, "package": _package}[arguments.to]
+    write = {"glb": _glb, "ply": _ply, "splat": _ply, "package": _package}[arguments.to]
     report = {
         "out": str(arguments.out),
         "to": arguments.to,
@@ -85,6 +96,28 @@ def _run(arguments: argparse.Namespace) -> int:
         emit_json(report)
     else:
         say(f"{arguments.out}: {report['bytes'] / 1e6:.1f} MB in {report['seconds']:.0f} s")
+    return 0
+
+
+def _sequence(arguments: argparse.Namespace) -> int:
+    """Frames of an animation into a folder."""
+    from head360.server.heads_table import resolve
+
+    if arguments.to not in ("ply", "splat") or arguments.blend:
+        raise BadInput("A take animates splats: write --to ply or splat, and leave out --blend.")
+    model = resolve(arguments.model)
+    start = time.perf_counter()
+    report = {
+        "out": str(arguments.out),
+        "to": arguments.to,
+        "model": model.info.name,
+        **write_sequence(arguments, model.path),
+    }
+    report["seconds"] = round(time.perf_counter() - start, 3)
+    if arguments.json:
+        emit_json(report)
+    else:
+        say(f"{arguments.out}: {report['frames']} frames, {report['bytes'] / 1e6:.1f} MB")
     return 0
 
 
@@ -142,7 +175,9 @@ def _ply(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
     codes = head.codes(arguments.subject, style_of(arguments))
     pose = head.pose(codes, weights)
     if isinstance(head, GaussianHead):
-        return _splats(arguments, head, pose)
+        return write_moment(arguments, head, pose)
+    if arguments.to == "splat":
+        raise BadInput(f"{head.name} has no Gaussians: export it --to ply, glb or package.")
     surface = head.surface(pose, arguments.resolution)
     write_ply(arguments.out, surface.vertices, surface.faces, surface.colours, surface.normals)
     return {
@@ -152,31 +187,6 @@ def _ply(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:
         "faces": len(surface.faces),
         "watertight": open_edges(surface.faces) == 0,
     }
-
-
-def _splats(arguments: argparse.Namespace, head: Any, pose: Any) -> dict[str, Any]:
-    from head360.geometry.splatfile import write_splats
-    from head360.heads.gaussian_bake import bake
-
-    yaw, pitch = parse_view(arguments.view)
-    cloud = bake(head, pose, yaw, pitch)
-    write_splats(arguments.out, cloud)
-    return {"subject": head.subject, "gaussians": len(cloud.means), "view": [yaw, pitch]}
-
-
-def parse_view(text: str) -> tuple[float, float]:
-    """``"30,-10"`` → (30.0, −10.0) degrees.
-
-    Raises:
-        BadInput: not two finite numbers, or a pitch beyond ±89°.
-    """
-    try:
-        yaw, pitch = (float(part) for part in text.split(","))
-    except ValueError:
-        yaw = pitch = np.nan
-    if not (np.isfinite(yaw) and abs(pitch) <= 89):
-        raise BadInput(f'"{text}" is not a viewpoint: write it like 30,-10 (yaw, pitch).')
-    return yaw, pitch
 
 
 def _package(arguments: argparse.Namespace, path: Path) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from head360.commands import (
     parse_size,
     say,
 )
+from head360.commands.passes import parse_passes, write_passes
+from head360.commands.retarget import add_retarget, retargeted, sentence
 from head360.errors import BadInput
 from head360.rendering.cameras import Camera, orbit
 
@@ -41,7 +43,20 @@ def register(commands: Any) -> None:
     add_device(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--resume", action="store_true", help="keep frames that are finished")
+    parser.add_argument(
+        "--passes",
+        default="rgba",
+        metavar="A,B",
+        help="rgba, depth, alpha: also write depth/NNNN.png (16-bit grey, 1/10,000 m along the "
+        "view axis, 0 is nothing) and alpha/NNNN.png (default: rgba)",
+    )
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet")
+    parser.add_argument(
+        "--no-provenance",
+        action="store_true",
+        help="leave the note out of the pictures that they are synthetic, and of which model",
+    )
+    add_retarget(parser)
     add_json(parser)
     parser.set_defaults(run=_run)
 
@@ -166,6 +181,7 @@ def _sheet_format(target: Path) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from head360 import provenance
     from head360.arkit.takes import read_take
     from head360.client import SequenceFrame, SequenceWriter, parameters_hash
     from head360.commands.local import open_head
@@ -178,7 +194,9 @@ def _run(arguments: argparse.Namespace) -> int:
     take = read_take(arguments.take)
     weights = weights_of(take, numbers, arguments.fps)
     cameras = cameras_of(arguments.camera, len(numbers), width / height)
-    resolve(arguments.model)  # a wrong name must not leave an empty folder behind
+    passes = parse_passes(arguments.passes)
+    found = resolve(arguments.model)  # a wrong name must not leave an empty folder behind
+    weights, carried = retargeted(arguments, take, weights, found.path)
     if arguments.sheet is not None:
         _sheet_format(arguments.sheet)
         writable_folder(arguments.sheet.parent)
@@ -188,7 +206,12 @@ def _run(arguments: argparse.Namespace) -> int:
     ]
     with open_head(arguments) as (client, head, model):
         # Not before: without --resume it empties the listing of an earlier run.
-        writer = SequenceWriter(arguments.out, resume=arguments.resume)
+        note = provenance.facts(model.info.name, head.subject, head.style, model.info.made_by)
+        writer = SequenceWriter(
+            arguments.out,
+            resume=arguments.resume,
+            note=None if arguments.no_provenance else note,
+        )
         hashes = {
             frame.number: parameters_hash(head.head_id, frame, width, height) for frame in frames
         }
@@ -196,6 +219,8 @@ def _run(arguments: argparse.Namespace) -> int:
         start = time.perf_counter()
         _render(client, head.head_id, todo, width, height, writer, hashes)
         seconds = time.perf_counter() - start
+        fresh = {frame.number for frame in todo}
+        beside = write_passes(client, head.head_id, frames, fresh, (width, height), writer, passes)
         device = client.welcome.device
     pictures = [writer.path(number) for number in numbers]
     if arguments.sheet is not None:
@@ -214,10 +239,14 @@ def _run(arguments: argparse.Namespace) -> int:
         "subject": head.subject,
         "style": head.style,
         "sheet": None if arguments.sheet is None else str(arguments.sheet),
+        **({"retarget": carried} if carried is not None else {}),
+        **({"passes": beside} if beside else {}),
     }
     if arguments.json:
         emit_json(report)
     else:
+        if carried is not None:
+            say(sentence(carried))
         say(f"{len(todo)} rendered, {report['kept']} kept in {arguments.out} ({seconds:.1f} s)")
     return 0
 

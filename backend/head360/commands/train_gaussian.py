@@ -118,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 def sitter_of(data: MonocularDataset, arguments: argparse.Namespace) -> Any:
     """Names and facts for the package of a head that is trained on ``data``."""
     from head360.training.gaussian import Sitter
+    from head360.training.gaussian_film import Recipe
 
     manifest = data.manifest
     notices = [] if manifest is None else [
@@ -137,6 +138,11 @@ def sitter_of(data: MonocularDataset, arguments: argparse.Namespace) -> Any:
             "seed": arguments.seed,
         },
     }
+    recipe = None
+    if manifest is not None:
+        recipe = Recipe.of(manifest, len(data.split(arguments.test)[1]))
+    if recipe is not None:
+        facts["film"] = recipe.facts()
     subject = "subject" if manifest is None else manifest.subject.name
     return Sitter(arguments.name or arguments.out.resolve().name, subject, facts)
 

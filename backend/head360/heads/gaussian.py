@@ -236,8 +236,11 @@ class GaussianHead(Head):
             "expression": {
                 "numbers": self.net.expression,
                 "names": list(self.expression.names),
-                "low": [round(float(v), 6) for v in self.expression.low],
-                "high": [round(float(v), 6) for v in self.expression.high],
+                **{
+                    name: [round(float(v), 6) for v in values]
+                    for name in ("low", "high", "neutral")
+                    if (values := getattr(self.expression, name)) is not None
+                },
             },
             "gaussians": self.net.count,
             "cameras": {
@@ -282,10 +285,14 @@ class GaussianHead(Head):
             shape = np.asarray(entry["shape"], dtype=np.float32)
             facts = manifest["expression"]
             count = int(facts["numbers"])
+            rest = facts.get("neutral")
             span = Expression(
                 tuple(facts["names"]), np.asarray(facts["low"], dtype=np.float32),
                 np.asarray(facts["high"], dtype=np.float32),
+                None if rest is None else np.asarray(rest, dtype=np.float32),
             )  # fmt: skip
+            if rest is not None and len(rest) != count:
+                raise ValueError("the neutral expression's numbers are not as many as it says")
             if not len(span.low) == len(span.high) == count or len(span.names) not in (0, count):
                 raise ValueError("the expression's numbers are not as many as it says")
             arrays = package.read_arrays(path, manifest, "head.safetensors")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from head360.arkit import NAMES
+from head360.heads.gaussian_retarget import Range
 
 Floats = NDArray[np.float32]
 
@@ -20,16 +21,24 @@ class Expression:
     Attributes:
         names: of the E numbers; empty where nobody wrote them down.
         low, high: (E,) float32 range that the video showed.
+        neutral: (E,) float32 of the face at rest; None where nobody looked for it.
     """
 
     names: tuple[str, ...]
     low: Floats
     high: Floats
+    neutral: Floats | None = None
 
     @property
     def arkit(self) -> bool:
         """Whether they are the 52 blendshapes in Apple's order."""
         return self.names == tuple(NAMES)
+
+    def range(self) -> Range:
+        """For retargeting; only where the numbers are ARKit's."""
+        low, high = self.low, self.high
+        rest = np.zeros_like(low) if self.neutral is None else self.neutral
+        return Range(np.clip(rest, low, high), low, high)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,7 +80,7 @@ def film(
     rest = plan.demand_room(Path(out), need)
     if announce is not None:
         announce(rest)
-    key = _key(spec, person, frames)
+    key = film_key(spec, person, frames)
     with sole_writer(out):
         root = monocular_write.prepare(out, key, [m.img_id for m in frames], spec.image_format)
         filmed = monocular_write.kept_frames(root, key)
@@ -163,7 +163,8 @@ def _encode(spec: FilmSpec, view: Sight, picture: Photograph) -> dict[str, bytes
     }
 
 
-def _key(spec: FilmSpec, person: SubjectSpec, frames: Sequence[Moment]) -> str:
+def film_key(spec: FilmSpec, person: SubjectSpec, frames: Sequence[Moment]) -> str:
+    """A digest of everything the pictures depend on; ``spec.assets`` is decided."""
     studio = studio_for((person,), spec.assets, spec.samples)
     style = None if person.style == BALD else person.style
     facts = [

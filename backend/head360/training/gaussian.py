@@ -27,6 +27,7 @@ from head360.errors import BadInput, Checkpointed
 from head360.files import writable_folder
 from head360.heads.gaussian import GaussianHead
 from head360.heads.gaussian_facts import Expression, ViewCone
+from head360.heads.gaussian_retarget import neutral_row
 from head360.rendering.splats import render_splats
 from head360.training import checkpoint, gaussian_losses, gaussian_optim
 from head360.training.densify import Densifier, scene_extent
@@ -96,7 +97,7 @@ class GaussianTrainer:
         self.out = writable_folder(out)
         self.reports = Reports(self.out)
         net = start(footage, settings.config, settings.seed)
-        span = Expression(footage.names, *footage.span())
+        span = Expression(footage.names, *footage.span(), at_rest(footage))
         centre = net.centre.double().numpy()
         positions = np.array([frame.camera.position for frame in footage.train])
         self.head = GaussianHead(
@@ -338,3 +339,11 @@ class GaussianTrainer:
         """Write ``previews/<step>.png``: truth above, prediction below."""
         pairs = self.glance(_PREVIEWS)
         self.reports.sheet(self.step, np.concatenate([np.concatenate(p, 0) for p in pairs], 1))
+
+
+def at_rest(footage: Footage) -> Floats | None:
+    """(52,) of the calmest training frame; None where the numbers are not ARKit's."""
+    if not footage.arkit:
+        return None
+    table = np.stack([footage.numbers(frame) for frame in footage.train])
+    return np.asarray(table[neutral_row(table)])
