@@ -26,6 +26,8 @@ GROUPS = (
     "evaluate",
     "render",
     "looks",
+    "fit",
+    "edit",
     "extract",
     "export",
 )

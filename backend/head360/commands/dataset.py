@@ -1,4 +1,4 @@
-"""``head360 dataset check DIR``: is a data set whole?"""
+"""``head360 dataset``: is a data set whole? And one made of a recording, see ``from_video``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from head360.commands import add_json, emit_json, say
+from head360.commands import add_json, emit_json, from_video, say
 
 _TOLD = 40  # problems that people read; --json has them all
 
@@ -25,6 +25,7 @@ def register(subparsers: Any) -> None:
     check.add_argument("folder", type=Path, metavar="DIR")
     add_json(check)
     check.set_defaults(run=run_check)
+    from_video.register(actions)
 
 
 def run_check(arguments: argparse.Namespace) -> int:

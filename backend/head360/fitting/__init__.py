@@ -1,0 +1,1 @@
+"""From photographs to heads: landmarks, shape, hair, texture; and from videos to data sets."""

@@ -1,0 +1,138 @@
+"""The hair of a fitted head: ranked by a classifier, tried on, coloured as in the photograph.
+
+A classifier knows all styles of the studio; a base wears only some. So each of the base's styles is
+put on the fitted head, and where its outline lies over the parsed hair speaks as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from head360.fitting.inversion import Wearing
+from head360.fitting.sights import Sight
+from head360.fitting.wearable import wearable
+from head360.heads.base import Codes
+from head360.heads.hexplane import HexPlaneHead
+from head360.heads.inputs import PoseInputs
+from head360.sheets import over, table
+
+Floats = NDArray[np.float32]
+
+_OUTLINE = 3.0  # weight of the outline's agreement against the classifier's log probability
+_FLOOR = 0.02  # probability that every style has
+_BARE = 0.03  # share of hair in the picture below which a bald head agrees
+_SIDE = 192
+
+
+@dataclass(frozen=True)
+class Hair:
+    """What a fitted head wears.
+
+    Attributes:
+        codes: shape, style and hair colour; the subject is the base's first.
+        top3: (style of the studio or "bald", probability) as the classifier sees it.
+        candidates: (style of the base, None for bald; score) best first, Σ = 1.
+        picture: (H, W, 3) uint8 the photograph and the best candidates.
+    """
+
+    codes: Codes
+    top3: list[tuple[str, float]]
+    candidates: list[tuple[str | None, float]]
+    picture: NDArray[np.uint8]
+
+
+def choose_hair(
+    base: HexPlaneHead,
+    shape: Floats,
+    sight: Sight,
+    pose: PoseInputs,
+    ranking: Sequence[tuple[str, float]],
+    colour: Floats | None,
+    wanted: str | None,
+    progress: Callable[[float], None],
+) -> Hair:
+    """Choose style and colour.
+
+    Args:
+        base: whose styles are there.
+        shape: (S,) of the fitted head.
+        sight: the first photograph; pose: of the head in it.
+        ranking: the classifier's, all studio styles and "bald".
+        colour: (3,) sRGB of the hair in the photograph, or None.
+        wanted: a style of the base, None for bald, "" for the one that looks most alike.
+        progress: called with the share that is done; what it raises stops the work.
+    """
+    plain = Codes(base.subjects[0], np.asarray(shape, dtype=np.float32), None)
+    scores: dict[str | None, float] = {}
+    likely = dict(wearable(ranking, base.styles))
+    for number, (style, score) in enumerate(likely.items()):
+        progress(0.8 * number / len(likely))
+        outline = _outline(base, dataclasses.replace(plain, style=style), sight, pose)
+        alike = agreement(outline, sight.hair, sight.face())
+        scores[style] = (score + _FLOOR) * float(np.exp(_OUTLINE * alike))
+    total = sum(scores.values())
+    order = sorted(((s, v / total) for s, v in scores.items()), key=lambda item: -item[1])
+    style = order[0][0] if wanted == "" else wanted
+    dye = None
+    if style is not None and colour is not None:
+        red, green, blue = (float(np.clip(channel, 0, 1)) for channel in colour)
+        dye = red, green, blue
+    codes = dataclasses.replace(plain, style=style, hair_colour=dye)
+    progress(0.8)
+    shown = [style, *[other for other, _ in order if other != style][:2]]
+    picture = _try_on(base, codes, shown, sight, pose)
+    return Hair(codes, [(n, float(p)) for n, p in ranking[:3]], order, picture)
+
+
+def agreement(outline: Floats, hair: Floats, bare: NDArray[np.bool_]) -> float:
+    """0…1: twice the common area by the sum of both areas; bald heads agree with hardly any.
+
+    Hair over ``bare`` skin counts double: hair out of place is seen more than hair that is missing.
+    """
+    if outline.max(initial=0.0) <= 0.0:
+        return 1.0 if float(hair.mean()) < _BARE else 0.0
+    common = float(np.minimum(outline, hair).sum())
+    total = float(outline.sum() + hair.sum() + outline[bare].sum())
+    return 2 * common / max(total, 1e-6)
+
+
+def _outline(base: HexPlaneHead, codes: Codes, sight: Sight, pose: PoseInputs) -> Floats:
+    """(S, S) share of hair that ``codes`` shows at the photograph's camera."""
+    size = sight.size
+    if codes.style is None:
+        return np.zeros((size, size), dtype=np.float32)
+    _, lattice = base.identity(codes.shape)
+    look = base.look(codes)
+    wearing = Wearing(
+        base.net, base.model.topology, look.hair, None, base.hair_box(codes, lattice), lattice,
+        base.device,
+    )  # fmt: skip
+    view = wearing.window(pose, sight.camera, size // 4 * 2)
+    with torch.no_grad():
+        out, share = wearing.render(look.texture, pose, [view])
+    covered = (share * out[:, 3:].clamp(0, 1))[0, 0].cpu().numpy()
+    small = Image.fromarray(np.ascontiguousarray(covered, dtype=np.float32))
+    return np.asarray(small.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _try_on(
+    base: HexPlaneHead, codes: Codes, styles: list[str | None], sight: Sight, pose: PoseInputs
+) -> NDArray[np.uint8]:
+    photo = Image.fromarray((sight.pixels * 255 + 0.5).astype(np.uint8))
+    tiles = [np.asarray(photo.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))]
+    for style in styles:
+        worn = dataclasses.replace(
+            codes, style=style, hair_colour=None if style is None else codes.hair_colour
+        )
+        posed = base.pose(worn, sight.blendshapes)
+        tiles.append(over(base.render(posed, sight.camera, _SIDE, _SIDE).rgba))
+    names = [style or "bald" for style in styles]
+    labels = ["photo", f"chosen: {names[0]}", *(f"or: {name}" for name in names[1:])]
+    return np.asarray(table([("", tiles)], labels))

@@ -1,0 +1,114 @@
+"""What the stages of a fit look like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from head360.datasets import labels as classes
+from head360.fitting.sights import cut_out
+from head360.geometry.attach import vertex_normals
+from head360.rendering import raster
+from head360.rendering.cameras import Camera
+
+if TYPE_CHECKING:
+    from head360.fitting.faces import Face
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+SIDE = 448  # of a stage's picture
+_FOUND, _OTHER = (64, 220, 120), (150, 150, 160)
+
+
+def boxes(pixels: Pixels, faces: list[Face], chosen: Face) -> Pixels:
+    """The photograph with every face that was found and the landmarks of the chosen one."""
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    for face in faces:
+        colour = _FOUND if face is chosen else _OTHER
+        draw.rectangle([float(v) * scale for v in face.box], outline=colour, width=2)
+    _dots(draw, chosen.landmarks * scale, _FOUND, 1.5)
+    return np.asarray(picture)
+
+
+def upright(pixels: Pixels, face: Face) -> tuple[Pixels, float]:
+    """The face turned upright, and the degrees by which the photograph is tilted."""
+    right, left = face.landmarks[36:42].mean(0), face.landmarks[42:48].mean(0)
+    tilt = float(np.degrees(np.arctan2(left[1] - right[1], left[0] - right[0])))
+    centre = np.nanmean(face.landmarks, 0)
+    reach = 1.1 * float(max(face.box[2] - face.box[0], face.box[3] - face.box[1]))
+    angle = np.radians(tilt)
+    cosine, sine = np.cos(angle) * 2 * reach / SIDE, np.sin(angle) * 2 * reach / SIDE
+    first = centre - np.array([cosine - sine, sine + cosine]) * SIDE / 2
+    turned = Image.fromarray(pixels).transform(
+        (SIDE, SIDE), Image.Transform.AFFINE,
+        (cosine, -sine, float(first[0]), sine, cosine, float(first[1])),
+        Image.Resampling.BILINEAR, fillcolor=(255, 255, 255),
+    )  # fmt: skip
+    return np.asarray(turned), tilt
+
+
+def overlay(
+    pixels: Pixels, camera: Camera, vertices: Floats, faces: NDArray[np.int32], landmarks: Floats,
+    window: tuple[float, float, float],
+) -> Pixels:  # fmt: skip
+    """The fitted mesh over the photograph beside it, with the landmarks that were found."""
+    height, width = pixels.shape[:2]
+    left, top, side = window
+    photo = cut_out(pixels, window, SIDE, ground=255)
+    screen = raster.perspective_screen(vertices, camera, width, height)
+    screen[:, 0] = (screen[:, 0] - left) * SIDE / side
+    screen[:, 1] = (screen[:, 1] - top) * SIDE / side
+    found = raster.rasterize(screen[None], faces, SIDE, SIDE)
+    normals = raster.interpolate(found, 0, faces, vertex_normals(vertices, faces))
+    towards = camera.position / np.linalg.norm(camera.position)
+    shade = np.clip((normals @ towards.astype(np.float32)), 0, 1)[..., None]
+    clay = (0.25 + 0.75 * shade) * np.array([205, 190, 178], dtype=np.float32)
+    covered = (found.face[0] >= 0)[..., None]
+    mixed = np.where(covered, 0.25 * photo + 0.75 * clay, photo).astype(np.uint8)
+    pictures = []
+    for ground in (photo, mixed):
+        picture = Image.fromarray(ground)
+        _dots(ImageDraw.Draw(picture), (landmarks - (left, top)) * SIDE / side, _FOUND, 2)
+        pictures.append(np.asarray(picture))
+    return np.concatenate(pictures, 1)
+
+
+def parsed(pixels: Pixels, labels: NDArray[np.uint8], window: tuple[float, float, float]) -> Pixels:
+    """Photograph and classes side by side."""
+    photo = cut_out(pixels, window, SIDE, ground=255)
+    colours = cut_out(classes.PALETTE[labels], window, SIDE)
+    names = cut_out(labels, window, SIDE, nearest=True)
+    mixed = np.where((names > 0)[..., None], 0.45 * photo + 0.55 * colours, 0.35 * photo)
+    return np.concatenate([photo, mixed.astype(np.uint8)], 1)
+
+
+def row(pictures: list[Floats], side: int = SIDE) -> Pixels:
+    """(H, W, 3) float32 pictures in [0, 1], equally large, side by side."""
+    tiles = []
+    for picture in pictures:
+        whole = Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
+        tiles.append(np.asarray(whole.resize((side, side), Image.Resampling.LANCZOS)))
+    return np.concatenate(tiles, 1)
+
+
+def rows(pictures: list[Floats], columns: int, side: int = 256) -> Pixels:
+    """Pictures in lines of ``columns``; the last line ends in white."""
+    blank = np.ones_like(pictures[0])
+    full = [*pictures, *[blank] * (-len(pictures) % columns)]
+    lines = [full[k : k + columns] for k in range(0, len(full), columns)]
+    return np.concatenate([row(line, side) for line in lines])
+
+
+def _dots(
+    draw: ImageDraw.ImageDraw, points: NDArray, colour: tuple[int, int, int], radius: float
+) -> None:
+    for x, y in points[np.isfinite(points).all(1)]:
+        draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)

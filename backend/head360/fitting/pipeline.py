@@ -1,0 +1,255 @@
+"""``fit``: from photographs to a head package, stage by stage, every stage shown.
+
+After Head360 (single-image fitting): landmarks → shape with the Tucker prior → hair parsed away and
+ranked → Poisson-blended reference → inversion of the neural texture, networks frozen.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from head360.datasets import labels as classes
+from head360.files import atomic_path, writable_folder, write_text
+from head360.fitting import inversion, pictures
+from head360.fitting.early import Early, OnProgress, OnStage
+from head360.fitting.hair import Hair, choose_hair
+from head360.fitting.inversion import Inverted, Target, Wearing
+from head360.fitting.light import shading, two_faced
+from head360.fitting.package import check_out, save_head, single_head
+from head360.fitting.photograph import read_photograph
+from head360.fitting.provenance import KEY, provenance
+from head360.fitting.reference import complete, wanted_colour
+from head360.fitting.sheet import contact_row, contact_sheet
+from head360.fitting.sights import cut_out, seen
+from head360.fitting.stages import STAGES, FitResult, FitSettings, Stage
+from head360.fitting.start import Look, Start, find_start
+from head360.fitting.surface import SkinGraph, skin_graph
+from head360.fitting.tools import Tools, open_tools
+from head360.heads.hexplane import HexPlaneHead
+from head360.training.metrics import psnr
+
+__all__ = ["STAGES", "FitResult", "FitSettings", "Stage", "fit"]
+
+Floats = NDArray[np.float32]
+
+_REFERENCE = 128  # pixels a side of a reference picture
+
+
+def fit(
+    photos: Sequence[Path],
+    base: HexPlaneHead,
+    settings: FitSettings,
+    out: Path,
+    on_stage: OnStage = lambda stage: None,
+    on_progress: OnProgress = lambda share, phase: None,
+    cancelled: Callable[[], bool] = lambda: False,
+    tools: Tools | None = None,
+) -> FitResult:
+    """Fit a head to photographs of one person.
+
+    Args:
+        photos: image files, the first from the front.
+        base: a trained hex-plane head, whose networks stay as they are.
+        settings: see ``FitSettings``.
+        out: folder for ``stages/``, ``head/``, ``sheet.png`` and ``fit.json``.
+        on_stage: called after each stage, its picture already written.
+        on_progress: called with (share of the whole, phase).
+        cancelled: asked often; True stops the work.
+        tools: early stages instead of those of the settings.
+
+    Raises:
+        BadInput: a photograph, a setting or the folder cannot be used; the sentence says why.
+        ModelInvalid: the base cannot be fitted.
+        Cancelled: ``cancelled()`` said so; pictures of finished stages are all that is left.
+    """
+    return _Run(photos, base, settings, out, on_stage, on_progress, cancelled, tools).run()
+
+
+class _Run(Early):
+    """One fit."""
+
+    def run(self) -> FitResult:
+        """All stages."""
+        check_out(self.out)
+        began = self._began = time.monotonic()
+        self._tick(0.0, "reading the photographs")
+        photographs = [read_photograph(path) for path in self.paths]
+        writable_folder(self.out)
+        self.tools = self.given or open_tools(self.settings)
+        frozen = [p for p in self.base.net.parameters() if p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            self._detect(photographs)
+            self._align()
+            self._shape()
+            self._parse()
+            self._hair()
+            self._reference()
+            self._inversion()
+            return self._head(began)
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+
+    def _hair(self) -> None:
+        first = self.shots[0]
+        parsing, sight, pose = first.ready()
+        ranking = self.tools.rank(first.photo.pixels, parsing, first.face)
+        colour = self.tools.colour(first.photo.pixels, parsing)
+        self.hair: Hair = choose_hair(
+            self.base, self.fitted.shape, sight, pose, ranking,
+            None if colour is None else np.asarray(colour, dtype=np.float32),
+            self.settings.style, lambda share: self._tick(share, "trying on hair styles"),
+        )  # fmt: skip
+        seen_best = ", ".join(f"{name} {p:.0%}" for name, p in self.hair.top3)
+        chosen = self.hair.codes.style or "bald"
+        self._done(
+            self.hair.picture, f"looks like {seen_best}; wears {chosen}",
+            {
+                "top3": [[name, round(p, 4)] for name, p in self.hair.top3],
+                "style": self.hair.codes.style,
+                "chosen_by": "user" if self.settings.style != "" else "likeness",
+                "candidates": [[name or "bald", round(p, 4)] for name, p in self.hair.candidates],
+                "hair_colour": None if self.hair.codes.hair_colour is None
+                else [round(c, 4) for c in self.hair.codes.hair_colour],
+            },
+        )  # fmt: skip
+
+    def _reference(self) -> None:
+        base = self.base
+        self.graph: SkinGraph = skin_graph(base.model, base.net.config.texture_size)
+        self.looks = []
+        for shot in self.shots:
+            _, sight, pose = shot.ready()
+            found = seen(sight, self.graph, pose.vertices)
+            normals = self.graph.placed(pose.vertices)[1]
+            neck = found.label == classes.NECK
+            self.looks.append(Look(found.colour, found.weight, normals, neck))
+        first_pose = self.shots[0].ready()[2]
+        self.start: Start = find_start(
+            base, self.graph, first_pose, self.looks,
+            lambda share, phase: self._tick(0.4 * share, phase),
+        )  # fmt: skip
+        self._tick(0.4, "blending the photograph with the base")
+        ratio = complete(self.graph, self.start, self.looks, self.settings.delight)
+        ratios = inversion.ratio_texture(self.graph, ratio, base.device)
+        wanted = wanted_colour(self.start, ratio)
+        self.first_texture = inversion.started(self.graph, self.start, wanted)
+        look = base.look(self.hair.codes)
+        self.wearing = Wearing(
+            base.net, base.model.topology, look.hair, look.dye,
+            base.hair_box(self.hair.codes, self.lattice), self.lattice, base.device,
+        )  # fmt: skip
+        self.targets: list[Target] = []
+        shown = []
+        yaws = inversion.REFERENCE_YAWS
+        for number, yaw in enumerate(yaws):
+            self._tick(0.5 + 0.4 * number / len(yaws), "drawing the references")
+            self.targets.append(
+                inversion.reference_target(
+                    self.wearing, self.start.texture, ratios, first_pose, yaw, _REFERENCE
+                )
+            )
+            shown.append(_picture(self.targets[-1].picture))
+        for shot, light in zip(self.shots, self.start.light, strict=True):
+            _, sight, pose = shot.ready()
+            composite, trust = inversion.photo_composite(
+                self.wearing, self.start.texture, ratios, pose, sight, light,
+                self.settings.delight,
+            )  # fmt: skip
+            self.targets += inversion.photo_targets(
+                self.wearing, pose, sight, composite, trust, self.size // 2
+            )
+            if shot is self.shots[0]:
+                shown.insert(0, _picture(composite))
+        sidelight = two_faced(self.start.light[0])
+        top = sorted(zip(base.subjects, self.start.weights, strict=True), key=lambda e: -e[1])[:3]
+        people = ", ".join(f"{name} {weight:.0%}" for name, weight in top if weight > 0.01)
+        blend = zip(base.subjects, self.start.weights.tolist(), strict=True)
+        self._done(
+            pictures.rows(shown, 5),
+            f"begins as {people}; one side {sidelight - 1:.0%} brighter",
+            {
+                "nearest": self.start.nearest,
+                "blend": {name: round(weight, 4) for name, weight in blend if weight > 0.005},
+                "sidelight": round(sidelight, 4),
+            },
+        )  # fmt: skip
+
+    def _inversion(self) -> None:
+        _, sight, pose = self.shots[0].ready()
+        self.inverted: Inverted = inversion.invert(
+            self.wearing, self.first_texture, self.targets, self.settings.steps, self.rng,
+            self._tick, invert_planes=self.settings.invert_planes,
+        )  # fmt: skip
+        view = self.wearing.window(pose, sight.camera, self.size)
+        with torch.no_grad():
+            out, worn = self.wearing.render(
+                self.inverted.texture, pose, [view], hair=self.inverted.hair
+            )
+        fitted = _picture(inversion.on_white(out))
+        light = np.exp(shading(self.start.light[0], view.normals, self.settings.delight))
+        # Hair that covers the face here and not there is no matter of the texture.
+        bare = sight.face() & (view.coverage > 0.99) & (worn[0, 0].cpu().numpy() < 0.05)
+        plain = np.clip(sight.pixels / light, 0, 1)
+        self.psnr_front = psnr(np.clip(fitted * light, 0, 1)[bare], sight.pixels[bare])
+        self.psnr_plain = psnr(fitted[bare], plain[bare])
+        shown = np.where(bare[..., None], plain, 1.0).astype(np.float32)
+        self._done(
+            pictures.row([sight.pixels, shown, fitted]),
+            f"{self.psnr_front:.1f} dB on the skin after {self.settings.steps} steps",
+            {
+                "psnr_front": round(self.psnr_front, 3),
+                "psnr_front_plain": round(self.psnr_plain, 3),
+                "loss": [round(self.inverted.first, 5), round(self.inverted.loss, 5)],
+            },
+        )
+
+    def _head(self, began: float) -> FitResult:
+        self._tick(0.1, "writing the head")
+        view = self.fitted.views[0]
+        settings = self.settings.facts() | {"landmarks": self.tools.finder}
+        head = single_head(
+            self.base, self.name, self.inverted.texture, self.hair.codes, view.blendshapes,
+            {KEY: provenance("head360 fit", self.paths, self.base.name, settings)},
+            self.inverted.hair,
+        )  # fmt: skip
+        target = save_head(head, self.out / "head")
+        self._tick(0.5, "drawing the sheet")
+        # What is shown is what was written.
+        head = HexPlaneHead.load(target, self.base.device)
+        first = self.shots[0]
+        sight = first.ready()[1]
+        photo = cut_out(first.photo.pixels, self.window, 2 * self.size, ground=255)
+        row = contact_row(head, photo, sight.camera, view.blendshapes)
+        sheet = contact_sheet([(self.name, row)])
+        with atomic_path(self.out / "sheet.png") as temporary:
+            sheet.save(temporary, "PNG")
+        self._done(np.concatenate(row[1:5], 1), f"{target} with {len(head.styles)} hair styles", {})
+        result = FitResult(
+            target, self.out / "sheet.png", self.name, self.hair.codes.style,
+            self.hair.codes.hair_colour, time.monotonic() - began, self.by_stage,
+            float(view.residual_px), float(view.residual_share), self.psnr_front, self.psnr_plain,
+            tuple(self.hair.top3), two_faced(self.start.light[0]), tuple(self.notes),
+            tuple(tuple(view.camera.flat25().tolist()) for view in self.fitted.views),
+            tuple(tuple(map(float, view.blendshapes)) for view in self.fitted.views),
+        )  # fmt: skip
+        document = result.facts() | {
+            "cameras": result.cameras, "blendshapes": result.blendshapes,
+        }  # fmt: skip
+        write_text(self.out / "fit.json", json.dumps(document, ensure_ascii=False, indent=1))
+        self.on_progress(1.0, "done")
+        return result
+
+
+def _picture(picture: torch.Tensor) -> Floats:
+    """(1, 3, H, W) → (H, W, 3) float32."""
+    return np.ascontiguousarray(picture[0].permute(1, 2, 0).cpu().numpy())
