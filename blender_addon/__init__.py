@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import bpy
 
-from . import operators, panels, preferences, properties, session
+from . import operators, panels, portrait_panels, preferences, properties, session
 
 _CLASSES = (
     *preferences.CLASSES,
     *properties.CLASSES,
     *operators.CLASSES,
     *panels.CLASSES,
+    *portrait_panels.CLASSES,
 )
 _registered: list[type] = []
 

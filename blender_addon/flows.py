@@ -3,8 +3,9 @@
 A flow is a generator. It yields what it waits for, and is resumed on the main thread with the
 result, so one function reads from top to bottom although Blender stays responsive in between:
 
-* a backend job (it has ``poll``), or ``(job, on_frame)`` to take the frames of a sequence:
-  ``on_frame`` returns at once, with a future of what becomes of the frame on another thread;
+* a backend job (it has ``poll``), or ``(job, on_part)`` to take the frames of a sequence or the
+  stages of a fit: ``on_part`` returns at once, with None or a future of what becomes of the part on
+  another thread;
 * a ``concurrent.futures.Future`` from :func:`in_thread`, whose function must not touch bpy;
 * ``None``, or a :class:`Phase` to show: nothing to wait for, only give Blender a chance to draw.
 
@@ -74,7 +75,7 @@ class Flow:
         self.error: BaseException | None = None
         self._steps = steps
         self._waiting: Any = None
-        self._on_frame: Callable[[Any], Future[Any]] | None = None
+        self._on_part: Callable[[Any], Future[Any] | None] | None = None
         self._writes: deque[Future[Any]] = deque()
         self._end: Any = None  # the job's last event, kept until the writes are done
         self._cancel_asked = False
@@ -123,8 +124,9 @@ class Flow:
                     self.phase, self.fraction = event.phase, event.fraction
                 elif isinstance(event, wire.FrameDone):
                     self.fraction = event.step / max(event.of, 1)
-                    if self._on_frame is not None:
-                        self._writes.append(self._on_frame(event))
+                    self._take(event)
+                elif isinstance(event, wire.StageDone):
+                    self._take(event)
                 else:
                     self._end = event
         if self._end is None or self._writes:
@@ -137,8 +139,13 @@ class Flow:
             self._resume(error=Cancelled(f"{self.title}: stopped."))
         return True
 
+    def _take(self, event: Any) -> None:
+        written = self._on_part(event) if self._on_part is not None else None
+        if written is not None:
+            self._writes.append(written)
+
     def _resume(self, value: Any = None, error: BaseException | None = None) -> None:
-        self._waiting = self._on_frame = self._end = None
+        self._waiting = self._on_part = self._end = None
         self._writes.clear()
         try:
             step = self._steps.send(value) if error is None else self._steps.throw(error)
@@ -150,7 +157,7 @@ class Flow:
             self.finished, self.error = True, raised
             return
         if isinstance(step, tuple):
-            step, self._on_frame = step
+            step, self._on_part = step
         elif isinstance(step, Phase):
             self.phase, self.fraction, step = step.name, step.fraction, None
         self._waiting = step

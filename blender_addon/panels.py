@@ -42,7 +42,7 @@ def _wrapped(context, text: str) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _draw_text(layout, context, text: str, icon: str = "NONE") -> None:
+def draw_text(layout, context, text: str, icon: str = "NONE") -> None:
     """A sentence on as many lines as it needs, close together, the icon before the first."""
     column = layout.column(align=True)
     column.scale_y = 0.8
@@ -70,13 +70,13 @@ def _draw_flow(layout, context, flow):
     row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
 
 
-class _Sidebar:
+class Sidebar:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Head360"
 
 
-class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
+class HEAD360_PT_backend(Sidebar, bpy.types.Panel):
     bl_label = "Backend"
     bl_order = 0
 
@@ -92,7 +92,7 @@ class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
         if session.message:
             box = layout.box().column(align=True)
             box.alert = True
-            _draw_text(box, context, session.message, "ERROR")
+            draw_text(box, context, session.message, "ERROR")
         row = layout.row(align=True)
         if state in (State.READY, State.STARTING):
             row.operator("head360.stop_backend", icon="PAUSE")
@@ -102,7 +102,7 @@ class HEAD360_PT_backend(_Sidebar, bpy.types.Panel):
         row.operator("head360.reveal_log", text="", icon="TEXT")
 
 
-class HEAD360_PT_head(_Sidebar, bpy.types.Panel):
+class HEAD360_PT_head(Sidebar, bpy.types.Panel):
     bl_label = "Head"
     bl_order = 1
 
@@ -125,9 +125,9 @@ class HEAD360_PT_head(_Sidebar, bpy.types.Panel):
         layout.operator("head360.create_head", icon="ADD")
 
 
-class HEAD360_PT_animation(_Sidebar, bpy.types.Panel):
+class HEAD360_PT_animation(Sidebar, bpy.types.Panel):
     bl_label = "Animation"
-    bl_order = 2
+    bl_order = 4
 
     def draw(self, context):
         layout = self.layout
@@ -154,7 +154,7 @@ def _region_panel(identifier: str, label: str, first: int, last: int) -> type:
 
     return type(
         f"HEAD360_PT_shapes_{identifier}",
-        (_Sidebar, bpy.types.Panel),
+        (Sidebar, bpy.types.Panel),
         {
             "bl_label": label,
             "bl_parent_id": "HEAD360_PT_animation",
@@ -167,9 +167,9 @@ def _region_panel(identifier: str, label: str, first: int, last: int) -> type:
     )
 
 
-class HEAD360_PT_render(_Sidebar, bpy.types.Panel):
+class HEAD360_PT_render(Sidebar, bpy.types.Panel):
     bl_label = "Render"
-    bl_order = 3
+    bl_order = 5
 
     def draw(self, context):
         layout = self.layout
@@ -183,9 +183,9 @@ class HEAD360_PT_render(_Sidebar, bpy.types.Panel):
         layout.operator("head360.render_sequence", icon="RENDER_ANIMATION")
 
 
-class HEAD360_PT_mesh(_Sidebar, bpy.types.Panel):
+class HEAD360_PT_mesh(Sidebar, bpy.types.Panel):
     bl_label = "Mesh"
-    bl_order = 4
+    bl_order = 6
 
     def draw(self, context):
         layout = self.layout
@@ -253,9 +253,9 @@ def _draw_settings(column, settings):
     column.prop(settings, "output")
 
 
-class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
+class HEAD360_PT_training_set(Sidebar, bpy.types.Panel):
     bl_label = "Training Set"
-    bl_order = 5
+    bl_order = 7
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context):
@@ -273,14 +273,14 @@ class HEAD360_PT_training_set(_Sidebar, bpy.types.Panel):
             if flow.title == HEAD360_OT_capture_training_set.bl_label:
                 _draw_capture(layout, context, flow)
                 return
-        _draw_text(layout, context, estimate(context), "TIME")
+        draw_text(layout, context, estimate(context), "TIME")
         row = layout.row()
         row.scale_y = 1.3
         row.operator("head360.capture_training_set", icon="RENDER_STILL")
         if outcome.text:
             box = layout.box()
             box.alert = outcome.icon == "ERROR"
-            _draw_text(box, context, outcome.text, outcome.icon)
+            draw_text(box, context, outcome.text, outcome.icon)
             if outcome.folder:
                 box.operator("wm.path_open", text="Open Folder").filepath = outcome.folder
 
@@ -291,11 +291,11 @@ def _draw_capture(layout, context, flow):
     row.scale_y = 1.3
     row.progress(factor=flow.fraction, text=f"{flow.fraction:.0%}")
     row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
-    _draw_text(layout, context, flow.phase or "starting", "RENDER_STILL")
-    _draw_text(layout, context, "Esc stops. The pictures are kept; capture again to go on.")
+    draw_text(layout, context, flow.phase or "starting", "RENDER_STILL")
+    draw_text(layout, context, "Esc stops. The pictures are kept; capture again to go on.")
 
 
-class _Part(_Sidebar):
+class _Part(Sidebar):
     bl_parent_id = "HEAD360_PT_training_set"
 
 
@@ -313,9 +313,9 @@ class HEAD360_PT_rig(_Part, bpy.types.Panel):
             return
         if not is_current(context):
             text = f"The report is about {rig_state.head} as it was: check the rig again."
-            _draw_text(layout, context, text, "INFO")
+            draw_text(layout, context, text, "INFO")
             return
-        _draw_text(layout, context, f"{rig_state.head}: {rig_state.summary}")
+        draw_text(layout, context, f"{rig_state.head}: {rig_state.summary}")
         shown = [row for row in rig_state.rows if rig_state.show_all or row.name != row.source]
         if shown:
             layout.template_list(
@@ -326,7 +326,7 @@ class HEAD360_PT_rig(_Part, bpy.types.Panel):
         if rig_state.warnings:
             box = layout.box()
             for warning in rig_state.warnings:
-                _draw_text(box, context, warning.name, "ERROR")
+                draw_text(box, context, warning.name, "ERROR")
 
 
 def _draw_rig_row(layout, context, rig_state):
@@ -340,7 +340,7 @@ def _draw_rig_row(layout, context, rig_state):
     names = f"{item.source} + {item.other}" if item.other else item.source
     extra = item.how == EXTRA
     how = "none of the 52; type a name if it is one" if extra else item.how
-    _draw_text(column, context, f"{names}: {how}")
+    draw_text(column, context, f"{names}: {how}")
     column.prop(item, "target", text="", icon="FORWARD")
 
 
@@ -355,13 +355,13 @@ class HEAD360_PT_hair(_Part, bpy.types.Panel):
         head = chosen_head(context)
         layout.operator("head360.find_hair", icon="VIEWZOOM")
         if head is None or settings.hair_of != head.name:
-            _draw_text(layout, context, "Not listed yet: a capture will look for hair by itself.")
+            draw_text(layout, context, "Not listed yet: a capture will look for hair by itself.")
         elif settings.hair:
             layout.template_list(
                 "HEAD360_UL_hair", "", settings, "hair", settings, "hair_index", rows=2, maxrows=4
             )
         else:
-            _draw_text(layout, context, "No hair was found.")
+            draw_text(layout, context, "No hair was found.")
         if settings.layout == "SYNHEAD":
             column = _split(layout)
             column.prop(settings, "bald")

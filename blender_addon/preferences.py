@@ -24,7 +24,9 @@ _DEFAULTS = {
     "backend_python": "",
     "models_folder": "",
     "runtime_folder": "",
+    "diffusion": "",
     "autostart": False,
+    "provenance": True,
     "log_level": "WARNING",
 }
 
@@ -51,8 +53,18 @@ class HEAD360_AP_preferences(bpy.types.AddonPreferences):
         description="Private folder for the connection file and the log; empty: the system's",
         subtype="DIR_PATH",
     )
+    diffusion: StringProperty(
+        name="Diffusion Model",
+        description="For Edit by Text with a prompt: folder of an InstructPix2Pix model, or the "
+        "hub name of one that this computer has; the backend takes it when it starts",
+    )
     autostart: BoolProperty(
         name="Start with Blender", description="Start the backend when Blender starts"
+    )
+    provenance: BoolProperty(
+        name="Mark Pictures",
+        description="Write into rendered PNG files that they are synthetic, and of which model",
+        default=True,
     )
     log_level: EnumProperty(
         name="Log",
@@ -119,6 +131,13 @@ def backend_python() -> Path:
         "No backend is installed: press Install Backend in the preferences of the extension, "
         "or set Backend Python there."
     )
+
+
+def diffusion_model() -> str:
+    """Folder or hub name of the model behind edits by text, "" for none."""
+    chosen = get().diffusion.strip()
+    path = bpy.path.abspath(chosen)
+    return str(Path(path).expanduser()) if chosen.startswith(("//", "~")) else chosen
 
 
 def runtime_folder() -> Path | None:

@@ -13,15 +13,15 @@ from bpy.props import (
     StringProperty,
 )
 
-from . import compat
+from . import album, compat
 
 OWN_STYLE = "__own__"
 BALD = "__bald__"
 # Blender does not keep the strings of dynamic enum items alive: we must.
-_kept_items: dict[str, list[tuple[str, str, str]]] = {}
+_kept_items: dict[str, list[tuple]] = {}
 
 
-def _keep(name: str, items: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+def _keep(name: str, items: list[tuple]) -> list[tuple]:
     _kept_items[name] = items
     return items
 
@@ -40,6 +40,30 @@ def _style_items(self, _context):
     return _keep("styles", [own, *((name, name, "") for name in names), bald])
 
 
+stages: list[tuple[str, str]] = []  # (name, text) of the fit that is shown
+editors: dict[str, str] = {}  # of the backend, and what each does
+
+
+def _stage_items(_self, _context):
+    items = [
+        (name, name.title(), text, album.icon(f"stage:{name}"), number)
+        for number, (name, text) in enumerate(stages)
+    ]
+    return _keep("stages", items or [("NONE", "None", "", 0, 0)])
+
+
+def _editor_items(_self, _context):
+    # "filter:aged" is shown as Aged.
+    items = [
+        (name, name.rpartition(":")[2].replace("_", " ").title(), text)
+        for name, text in editors.items()
+    ]
+    named = [
+        (name, "Prompt" if name == "diffusers" else label, text) for name, label, text in items
+    ]
+    return _keep("editors", named or [("NONE", "None", "The backend has no editors")])
+
+
 class HEAD360_PG_name(bpy.types.PropertyGroup):
     """One name; ``name`` is inherited."""
 
@@ -49,6 +73,7 @@ class HEAD360_PG_model(bpy.types.PropertyGroup):
 
     kind: StringProperty(name="Kind", description="How the model renders")
     licence: StringProperty(name="Licence", description="What its pictures may be used for")
+    made_by: StringProperty(name="Made By", description="What made it of another model")
     subjects: CollectionProperty(type=HEAD360_PG_name)
     styles: CollectionProperty(type=HEAD360_PG_name)
 
@@ -205,6 +230,63 @@ class HEAD360_PG_rig(bpy.types.PropertyGroup):
     show_all: BoolProperty(name="Show All", description="List shapes that are fine as well")
 
 
+class HEAD360_PG_making(bpy.types.PropertyGroup):
+    """What Fit from Photo shows and Edit by Text asks for; lives in the window manager."""
+
+    stage: EnumProperty(
+        name="Stage", description="Which stage of the fit is shown", items=_stage_items
+    )
+    editor: EnumProperty(name="Editor", description="What changes the head", items=_editor_items)
+    prompt: StringProperty(
+        name="Prompt", description='What shall change, such as "make him look older"'
+    )
+    strength: FloatProperty(
+        name="Strength",
+        description="How much a filter changes",
+        default=1.0,
+        min=0.05,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    guidance: FloatProperty(
+        name="Prompt Guidance",
+        description="How closely the diffusion model follows the prompt",
+        default=7.5,
+        min=1.0,
+        max=30.0,
+    )
+    image_guidance: FloatProperty(
+        name="Image Guidance",
+        description="How closely the diffusion model stays with the head as it is",
+        default=1.5,
+        min=1.0,
+        max=10.0,
+    )
+    steps: IntProperty(
+        name="Steps",
+        description="Steps of learning; 0 takes what the editor needs",
+        default=0,
+        min=0,
+        max=20_000,
+    )
+    seed: IntProperty(name="Seed", description="The same seed gives the same head", min=0)
+
+
+class HEAD360_PG_style(bpy.types.PropertyGroup):
+    """One hair style that a photograph suggested; ``name`` is the style's, empty for bald."""
+
+    probability: FloatProperty(name="Probability", description="How likely the style is")
+
+
+class HEAD360_PG_look(bpy.types.PropertyGroup):
+    """Which model a head object shows, as a whole."""
+
+    model: StringProperty(name="Model", description="Name or path of its model")
+    subject: StringProperty(name="Subject", description="Trained identity")
+    style: StringProperty(name="Hair", description="Hair style of the head")
+    is_bald: BoolProperty(name="Bald", description="The head wears no hair")
+
+
 class HEAD360_PG_object(bpy.types.PropertyGroup):
     """Who a head object is; enough to create it again on any backend."""
 
@@ -213,6 +295,21 @@ class HEAD360_PG_object(bpy.types.PropertyGroup):
     subject: StringProperty(name="Subject", description="Trained identity")
     style: StringProperty(name="Hair", description="Hair style of the head")
     is_bald: BoolProperty(name="Bald", description="The head wears no hair")
+    ranked: CollectionProperty(type=HEAD360_PG_style)
+    other: PointerProperty(
+        name="Other Look",
+        description="The head on the other side of its last edit",
+        type=HEAD360_PG_look,
+    )
+    edited: EnumProperty(
+        name="Shows",
+        description="Which side of its last edit the head shows",
+        items=(
+            ("NO", "Never Edited", "There was no edit"),
+            ("AFTER", "After", "The head as the edit made it"),
+            ("BEFORE", "Before", "The head as it was before the edit"),
+        ),
+    )
 
 
 def selected_model(session):
@@ -230,6 +327,7 @@ def fill_models(session, infos) -> None:
     for info in infos:
         entry = session.models.add()
         entry.name, entry.kind, entry.licence = info.name, info.kind, info.licence
+        entry.made_by = info.made_by
         for subject in info.subjects:
             entry.subjects.add().name = subject
         for style in info.styles:
@@ -246,11 +344,15 @@ CLASSES = (
     HEAD360_PG_capture,
     HEAD360_PG_rig_row,
     HEAD360_PG_rig,
+    HEAD360_PG_making,
+    HEAD360_PG_style,
+    HEAD360_PG_look,
     HEAD360_PG_object,
 )
 _POINTERS = (
     (bpy.types.WindowManager, "head360", HEAD360_PG_session),
     (bpy.types.WindowManager, "head360_rig", HEAD360_PG_rig),
+    (bpy.types.WindowManager, "head360_making", HEAD360_PG_making),
     (bpy.types.Scene, "head360", HEAD360_PG_scene),
     (bpy.types.Scene, "head360_capture", HEAD360_PG_capture),
     (bpy.types.Object, "head360", HEAD360_PG_object),

@@ -121,6 +121,27 @@ def remove_head(head: Any) -> None:
             bpy.data.materials.remove(material)
 
 
+def place_head(context: Any, head: Any) -> None:
+    """Put a new head into the scene: at the cursor, active, the only one selected.
+
+    Raises:
+        BadInput: the active collection takes no objects; the head is removed again.
+    """
+    try:
+        context.collection.objects.link(head)
+    except RuntimeError as error:  # a linked or locked collection
+        remove_head(head)
+        raise BadInput(
+            "The active collection takes no objects: select another collection."
+        ) from error
+    head.location = context.scene.cursor.location
+    for item in context.selected_objects:
+        item.select_set(False)
+    context.view_layer.objects.active = head
+    if head.visible_get():
+        head.select_set(True)
+
+
 def weights(head: Any, depsgraph: Any) -> NDArray[np.float32]:
     """(52,) blend weights of ``head`` at the depsgraph's moment, drivers and keyframes included.
 

@@ -20,7 +20,7 @@ import bpy
 
 from head360.errors import Cancelled, Head360Error, TryAgain
 
-from . import preferences, properties
+from . import album, preferences, properties
 from .flows import Flow, Steps, in_thread
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,8 @@ class Session:
         extra = shlex.split(os.environ.get("HEAD360_BACKEND_ARGS", ""))
         if settings.models_folder:
             extra += ["--models", bpy.path.abspath(settings.models_folder)]
+        if preferences.diffusion_model():
+            extra += ["--diffusion", preferences.diffusion_model()]
         self.state, self.message = State.STARTING, ""
         try:
             self.backend = LocalBackend.start(
@@ -159,6 +161,8 @@ class Session:
             raise
         self.state = State.READY
         yield from self.models_steps()
+        if "edit" in self.client.features:
+            properties.editors = yield self.client.submit_editors()
 
     def models_steps(self) -> Steps:
         """Flow: ask which models there are and fill the list."""
@@ -190,6 +194,7 @@ class Session:
 
     def _drop(self, *, wait: bool = False) -> None:
         client, backend, self.client, self.backend = self.client, self.backend, None, None
+        properties.editors = {}
         if client is not None:
             if wait:
                 client.close()
@@ -367,6 +372,7 @@ def shut_down() -> None:
     """Called by ``unregister``: leave no thread, timer, handler or process behind."""
     session.stop(wait=True)
     session.flows.clear()
+    album.close()
     for name in preferences.LOGGERS:
         logging.getLogger(name).removeHandler(_console)
     for function in (_tick, _autostart):

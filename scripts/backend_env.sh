@@ -11,5 +11,5 @@ scripts/make_venv.sh "$python" .venv "${1:-}"
 # can point pip at the CPU builds. constraints.txt keeps the version that is tested.
 # shellcheck disable=SC2086 # options are meant to split
 .venv/bin/python -m pip install ${TORCH_PIP_ARGS:-} -c constraints.txt torch
-.venv/bin/python -m pip install -c constraints.txt -e '.[backend,dev]'
+.venv/bin/python -m pip install -c constraints.txt -e '.[backend,edit,dev]'
 echo "python=${1:-}" >.venv/.ready   # the Makefile compares it

@@ -351,9 +351,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means over the people, and what they stand against."""
     numbers = [key for key, value in rows[0].items() if isinstance(value, (int, float))]
-    means = {
-        key: round(float(np.mean([float(row[key]) for row in rows])), 4) for key in numbers
-    }
+    means = {key: round(float(np.mean([float(row[key]) for row in rows])), 4) for key in numbers}
     return {"people": len(rows), **means, "paper": PAPER}
 
 

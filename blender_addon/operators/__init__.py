@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from . import animation, backend, capture, check_rig, export, head, sequence
+from . import (
+    animation,
+    backend,
+    capture,
+    check_rig,
+    editing,
+    export,
+    fitting,
+    head,
+    sequence,
+    splat_import,
+)
 
 CLASSES = (
     *backend.CLASSES,
     *head.CLASSES,
+    *fitting.CLASSES,
+    *editing.CLASSES,
     *animation.CLASSES,
     *sequence.CLASSES,
     *export.CLASSES,
     *capture.CLASSES,
     *check_rig.CLASSES,
+    *splat_import.CLASSES,
 )

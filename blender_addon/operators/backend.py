@@ -73,10 +73,7 @@ class HEAD360_OT_attach_backend(FlowOperator, bpy.types.Operator, ImportHelper):
         return ImportHelper.invoke(self, context, event)
 
     def execute(self, context):
-        # The file browser calls execute in a window as well, where nothing may wait.
-        if is_background() or self._flow is not None:
-            return super().execute(context)
-        return self.start(context)
+        return self.confirmed(context)
 
     def steps(self, context):
         path = Path(bpy.path.abspath(self.filepath)) if self.filepath else None

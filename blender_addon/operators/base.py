@@ -42,6 +42,19 @@ def needs_backend(cls: Any) -> bool:
     return True
 
 
+def needs_ability(cls: Any, name: str) -> bool:
+    """Poll: a backend is connected and can do ``name``, with the reason when it cannot."""
+    if not needs_backend(cls):
+        return False
+    if name not in session.client.features:
+        cls.poll_message_set(
+            "This backend cannot do that: it is older than the extension, or incomplete; press "
+            "Install Backend in the preferences"
+        )
+        return False
+    return True
+
+
 def needs_head(cls: Any, context: Any) -> bool:
     """Poll: there is a head to work on, with the reason when there is not."""
     if rig.active_head(context) is None:
@@ -85,13 +98,23 @@ class FlowOperator:
     def finish(self, context: Any, result: Any) -> None:
         raise NotImplementedError
 
+    def ended(self, context: Any, result: set[str]) -> set[str]:
+        """Hear how it ended, or that it has begun; returns ``result``."""
+        return result
+
+    def confirmed(self, context: Any) -> set[str]:
+        """``execute`` of what a dialog or file browser confirms: in a window nothing may wait."""
+        if is_background() or self._flow is not None:
+            return FlowOperator.execute(self, context)
+        return self.start(context)
+
     def execute(self, context: Any) -> set[str]:
         session.message = ""
         try:
             self.finish(context, session.run(self.bl_label, self.steps(context)))
         except Exception as error:  # noqa: BLE001 - every failure must reach the user as a report
-            return report_error(self, error)
-        return {"FINISHED"}
+            return self.ended(context, report_error(self, error))
+        return self.ended(context, {"FINISHED"})
 
     def start(self, context: Any) -> set[str]:
         """Begin the modal version; what ``invoke`` returns."""
@@ -101,7 +124,7 @@ class FlowOperator:
         try:
             self._flow = session.begin(self.bl_label, self.steps(context))
         except Exception as error:  # noqa: BLE001
-            return report_error(self, error)
+            return self.ended(context, report_error(self, error))
         manager = context.window_manager
         self._timer = manager.event_timer_add(_TICK, window=context.window)
         manager.modal_handler_add(self)
@@ -121,12 +144,12 @@ class FlowOperator:
             return {"PASS_THROUGH"}
         self._end_timer(context)
         if flow.error is not None:
-            return report_error(self, flow.error)
+            return self.ended(context, report_error(self, flow.error))
         try:
             self.finish(context, flow.result)
         except Exception as error:  # noqa: BLE001
-            return report_error(self, error)
-        return {"FINISHED"}
+            return self.ended(context, report_error(self, error))
+        return self.ended(context, {"FINISHED"})
 
     def cancel(self, context: Any) -> None:
         """The window was closed: stop the work as well."""

@@ -73,19 +73,7 @@ class HEAD360_OT_create_head(FlowOperator, bpy.types.Operator):
         head = rig.build_head(
             mesh, name=info.subject or "Head", model=model, subject=info.subject, style=info.style
         )
-        try:
-            context.collection.objects.link(head)
-        except RuntimeError as error:  # a linked or locked collection
-            rig.remove_head(head)
-            raise BadInput(
-                "The active collection takes no objects: select another collection."
-            ) from error
-        head.location = context.scene.cursor.location
-        for item in context.selected_objects:
-            item.select_set(False)
-        context.view_layer.objects.active = head
-        if head.visible_get():
-            head.select_set(True)
+        rig.place_head(context, head)
         self.report({"INFO"}, f"Created {head.name}")
 
 

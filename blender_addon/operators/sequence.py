@@ -11,10 +11,10 @@ import bpy
 import numpy as np
 from bpy.props import BoolProperty, StringProperty
 
-from head360 import files
+from head360 import files, provenance
 from head360.errors import BadInput
 
-from .. import rig, scene
+from .. import preferences, rig, scene
 from ..flows import Phase, in_thread
 from ..session import session
 from .base import FlowOperator, needs_backend, needs_head
@@ -82,11 +82,19 @@ def frame_steps(place):
     return collected
 
 
-def open_folder(folder, resume, head_id, frames, width, height):
+def picture_note(info):
+    """What every picture of the head ``info`` says about itself; None when it shall not."""
+    if not preferences.get().provenance:
+        return None
+    made_by = {model.name: model.made_by for model in session.models}.get(info.model, "")
+    return provenance.facts(info.model, info.subject, info.style, made_by)
+
+
+def open_folder(folder, resume, head_id, frames, width, height, note=None):
     """(writer, {number: hash}, frames still to render). Reads files: never on the main thread."""
     from head360.client import SequenceWriter, parameters_hash
 
-    writer = SequenceWriter(folder, resume=resume)
+    writer = SequenceWriter(folder, resume=resume, note=note)
     hashes = {one.number: parameters_hash(head_id, one, width, height) for one in frames}
     missing = [one for one in frames if not writer.is_done(one.number, hashes[one.number])]
     return writer, hashes, missing
@@ -136,10 +144,10 @@ class HEAD360_OT_render_sequence(FlowOperator, bpy.types.Operator):
         style = None if settings.is_bald else settings.style
         info = yield from session.head_steps(settings.model, settings.subject or None, style)
         frames = yield from frame_steps(place)
-        resume = self.resume
+        resume, note = self.resume, picture_note(info)
         yield Phase("checking finished frames", 0.0)
         writer, hashes, missing = yield in_thread(
-            lambda: open_folder(folder, resume, info.head_id, frames, width, height)
+            lambda: open_folder(folder, resume, info.head_id, frames, width, height, note)
         )
         if missing:
             job = session.connected().render_sequence(info.head_id, missing, width, height)

@@ -1,11 +1,16 @@
 """A head without a network: an ellipsoid with a moving jaw, for a real backend process to serve.
 
-The backend loads it with ``--head-factory addon_fake_head:load``; numpy is all it needs.
+The backend loads it with ``--head-factory addon_fake_head:load``; numpy is all it needs. The same
+module stands in for fitting and editing; the bytes of a photograph say what becomes of the fit:
+``nobody`` has no face, ``slow`` goes on until it is cancelled.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -87,3 +92,64 @@ class FakeHead(Head):
 
 def load(path: Path):
     return FakeHead()
+
+
+def write_model(folder: Path, name="fake", **manifest):
+    """A package folder that the server's models table accepts."""
+    path = folder / name
+    path.mkdir(parents=True)
+    known = {"name": name, "kind": "fake", "subjects": ["Ada", "Bob"], "styles": ["short", "long"]}
+    (path / "manifest.json").write_text(json.dumps(known | {"licence": "CC0-1.0"} | manifest))
+    return path
+
+
+# --- what ``head360.server.crafts`` calls in place of head360.fitting and head360.editing ---------
+
+STAGES = ("detect", "shape", "hair", "head")
+FitSettings = EditSettings = SimpleNamespace
+
+
+def fit(photos, base, settings, out, on_stage, on_progress, cancelled):
+    content = photos[0].read_bytes()
+    if content == b"nobody":
+        raise BadInput(f"There is no face in {photos[0].name}: choose another photograph.")
+    for number, name in enumerate(STAGES, 1):
+        on_progress(number / 5, f"at {name}")
+        y, x = np.mgrid[:200, :160]
+        picture = np.stack([x + 60 * number, y, 255 - y], -1).clip(0, 255).astype(np.uint8)
+        text = f"{len(photos)} photographs"
+        on_stage(SimpleNamespace(name=name, number=number, count=4, text=text, picture=picture))
+        time.sleep(0.05)
+    while content == b"slow" and not cancelled():
+        on_progress(0.6, "optimising the texture")
+        time.sleep(0.02)
+    made = {"made_by": "head360 fit", "style": settings.style, "device": settings.device}
+    return SimpleNamespace(
+        head_path=write_model(out, "head", provenance=made),
+        landmark_px=1.25,
+        psnr_front=24.5,
+        style_top3=[("long", 0.6), ("bald", 0.3), ("curly", 0.1)],
+        notes=["The light comes from the left."],
+    )
+
+
+def list_editors():
+    return {"filter:aged": "Older", "filter:slow": "Never ends"}
+
+
+def open_editor(name, *, device, report, **options):
+    if name not in list_editors():
+        raise BadInput(f'There is no editor "{name}".')
+    return SimpleNamespace(name=name, options=options)
+
+
+def edit(head, codes, editor, settings, out, on_progress, cancelled):
+    step = 0
+    while step < 5 or (editor.name == "filter:slow" and not cancelled()):
+        step += 1
+        picture = np.full((64, 64, 3), 40 * step % 256, np.uint8)
+        told = {"fraction": min(step / 5, 1.0), "text": "learning", "picture": picture}
+        on_progress(SimpleNamespace(step=step, steps=5, **told))
+        time.sleep(0.02)
+    made = {"made_by": "head360 edit", "editor": editor.name, **editor.options}
+    return SimpleNamespace(head_path=write_model(out, "head", provenance=made, subjects=["Ada"]))

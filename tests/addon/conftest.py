@@ -99,17 +99,19 @@ def backend_environment(tmp_path_factory):
         pytest.skip("the backend's environment .venv is not there (run `make setup`)")
     folder = tmp_path_factory.mktemp("backend")
     wrapper = folder / "python"
-    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{HERE}" exec "{python}" "$@"\n')
-    wrapper.chmod(0o755)
-    model = folder / "models" / "fake"
-    model.mkdir(parents=True)
-    (model / "manifest.json").write_text(
-        '{"name": "fake", "kind": "fake", "subjects": ["Ada", "Bob"],'
-        ' "styles": ["short", "long"], "licence": "CC0-1.0"}'
+    # What is fitted or edited goes to a folder of our own.
+    data = folder / "data"
+    wrapper.write_text(
+        f'#!/bin/sh\nXDG_DATA_HOME="{data}" PYTHONPATH="{HERE}" exec "{python}" "$@"\n'
     )
+    wrapper.chmod(0o755)
+    from addon_fake_head import write_model
+
+    model = write_model(folder / "models")
     return {
         "HEAD360_BACKEND_PYTHON": str(wrapper),
         "HEAD360_RUNTIME_DIR": str(folder / "run"),
+        "HEAD360_TEST_DATA": str(data),
         "HEAD360_BACKEND_ARGS": f"--models {model.parent} --head-factory addon_fake_head:load",
     }
 

@@ -46,7 +46,10 @@ def test_class_names():
 @pytest.mark.parametrize("cls", [c for c in _classes() if issubclass(c, bpy.types.Operator)])
 def test_operator_texts(cls):
     assert cls.bl_idname == "head360." + cls.__name__.removeprefix("HEAD360_OT_")
-    assert cls.bl_label == cls.bl_label.title().replace("Glb", "GLB")
+    titled = cls.bl_label.title().replace("Glb", "GLB")
+    for small in (" From ", " By "):  # Blender writes them small, too
+        titled = titled.replace(small, small.lower())
+    assert cls.bl_label == titled
     assert cls.bl_description
     assert not cls.bl_description.endswith(".")
 
@@ -81,6 +84,8 @@ class Layout:
                 known = args[0].replace("head360.", "HEAD360_OT_").replace("wm.", "WM_OT_")
                 assert hasattr(bpy.types, known), args
             self.said.append(kwargs.get("text", ""))
+            if name == "panel":
+                return Layout(self.said), Layout(self.said)
             return Layout(self.said)
 
         return call

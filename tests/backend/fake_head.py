@@ -1,7 +1,9 @@
 """A head without a network: a sphere whose colour depends on jawOpen. For server tests only.
 
 Special subjects make it misbehave on purpose: ``nan`` renders NaN, ``slow`` takes a while for each
-frame, ``crash`` kills its own process while rendering, ``memory`` runs out of memory.
+frame, ``crash`` kills its own process while rendering, ``memory`` runs out of memory. Photographs
+do the same: their bytes are ``crash``, ``slow`` (until it is cancelled), ``deaf`` (even then) or
+``nobody``; anything else is a face.
 """
 
 from __future__ import annotations
@@ -10,7 +12,11 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -113,3 +119,102 @@ class FakeHead(Head):
 
     def save(self, path: Path) -> None:
         raise BadInput("A fake head cannot be saved.")
+
+
+# --- what ``server.crafts`` calls in place of head360.fitting and head360.editing -----------------
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    name: str
+    style: str | None
+    face: int | None
+    seed: int
+    invert_planes: bool
+    device: str
+    steps: int = 7
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    name: str
+    prompt: str
+    seed: int
+    steps: int = 5
+
+
+def fit(
+    photos: Sequence[Path],
+    base: FakeHead,
+    settings: FitSettings,
+    out: Path,
+    on_stage: Callable[[Any], None],
+    on_progress: Callable[[float, str], None],
+    cancelled: Callable[[], bool],
+) -> Any:
+    """Three stages; the new head is ``write_model`` with the settings in its manifest."""
+    content = photos[0].read_bytes()
+    if content == b"nobody":
+        raise BadInput(f"There is no face in {photos[0].name}: choose another photograph.")
+    for number, name in enumerate(("detect", "hair", "head"), 1):
+        picture = np.full((400, 200, 3), 80 * number, np.uint8)
+        text = f"{out}/head is next"  # a path that is of no use to anybody else
+        on_stage(SimpleNamespace(name=name, number=number, count=3, text=text, picture=picture))
+        on_progress(number / 3, f"after {name}")
+    if content == b"crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while content == b"slow" and not cancelled():
+        on_progress(0.5, "waiting")
+        time.sleep(0.02)
+    while content == b"deaf":
+        time.sleep(1.0)
+    provenance = {"made_by": "head360 fit", "from": [photo.name for photo in photos]}
+    return SimpleNamespace(
+        head_path=_write(out, provenance, settings),
+        landmark_px=1.5,
+        psnr_front=float("nan"),  # not every fit has every figure
+        style_top3=[("short", 0.75), ("bald", 0.25)],
+        notes=("One picture is enough.",),
+    )
+
+
+def list_editors() -> dict[str, str]:
+    return {"filter:red": "Redder", "filter:slow": "Never ends"}
+
+
+def open_editor(name: str, *, device: str, report: Callable[[str], None], **options: Any) -> Any:
+    if name not in list_editors():
+        raise BadInput(f'There is no editor "{name}".')
+    report("opening")
+    return SimpleNamespace(name=name, options=options)
+
+
+def edit(
+    head: FakeHead,
+    codes: Codes,
+    editor: Any,
+    settings: EditSettings,
+    out: Path,
+    on_progress: Callable[[Any], None],
+    cancelled: Callable[[], bool],
+) -> Any:
+    step = 0
+    while step < settings.steps or (editor.name == "filter:slow" and not cancelled()):
+        step += 1
+        picture = np.full((8, 8, 3), step, np.uint8)
+        fraction = min(step / settings.steps, 1.0)
+        on_progress(SimpleNamespace(
+            step=step, steps=settings.steps, fraction=fraction, text="editing", picture=picture
+        ))  # fmt: skip
+        time.sleep(0.01)
+    told = {"prompt": settings.prompt, "seed": settings.seed, "subject": codes.subject}
+    provenance = {"made_by": "head360 edit", "editor": editor.name, **editor.options, **told}
+    return SimpleNamespace(head_path=_write(out, provenance, settings))
+
+
+def _write(out: Path, provenance: dict[str, Any], settings: Any) -> Path:
+    package = write_model(out, "head")
+    manifest = json.loads((package / "manifest.json").read_text())
+    manifest["provenance"] = provenance | {"settings": vars(settings)}
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    return package

@@ -19,12 +19,17 @@ ENV = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1] / "backend"
 
 
 def start(folder: Path, models: Path, *extra: str) -> LocalBackend:
-    """A backend with the fake head; the caller stops it."""
+    """A backend with the fake head; the caller stops it. What it makes goes to ``made_in``."""
     return LocalBackend.start(
         runtime_dir=folder,
         extra_args=["--models", str(models), "--head-factory", FACTORY, *extra],
-        env=ENV,
+        env={**ENV, "XDG_DATA_HOME": str(folder / "data")},
     )
+
+
+def made_in(backend: LocalBackend) -> Path:
+    """The user's models folder of a backend that ``start`` made."""
+    return backend.connection_file.parent / "data" / "head360" / "models"
 
 
 def frames(count: int, first: int = 1) -> list[SequenceFrame]:

@@ -15,6 +15,7 @@ from fake_head import write_model
 from PIL import Image
 from server_tools import ENV, FACTORY
 
+from head360 import provenance
 from head360.arkit.names import NAMES
 from head360.client import Client
 from head360.commands import parse_frames, parse_size
@@ -58,6 +59,21 @@ def test_render_writes_numbered_pictures_and_resumes(tmp_path: Path) -> None:
     assert (code, report["rendered"], report["kept"]) == (0, 1, 3)
     code, report, _ = head360(*words, "--camera", "front", "--fps", "24", "--resume")
     assert (code, report["rendered"]) == (0, 4)  # other cameras, other pictures
+
+
+def test_rendered_pictures_say_that_they_are_synthetic(tmp_path: Path) -> None:
+    model = write_model(tmp_path)
+    words = ["render", model, "--take", TAKE, "--frames", "1", "--size", "16", "--out", tmp_path]
+    picture = tmp_path / "0001.png"
+    assert head360(*words)[0] == 0
+    note = provenance.read(picture.read_bytes())
+    assert note is not None
+    assert (note["model"], note["subject"], note["note"]) == ("fake", "ann", provenance.NOTE)
+    with Image.open(picture) as opened:
+        assert json.loads(opened.text["head360"]) == note
+    code, report, _ = head360(*words, "--no-provenance", "--resume", "--json")
+    assert (code, report["rendered"]) == (0, 1)  # the picture with the note does not fit any more
+    assert provenance.read(picture.read_bytes()) is None
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,12 @@ def requests() -> list[list[bytes]]:
             },
         ),
         (protocol.ExtractSurface("h", 64), {"blendshapes": weights}),
+        (
+            protocol.FitHead("starter", "Mia", ["a.jpg", "b.jpg"], "mine"),
+            {"photo.0": np.zeros(9, np.uint8), "photo.1": np.zeros(5, np.uint8)},
+        ),
+        (protocol.EditHead("h", "Mia", "filter:aged", strength=0.5), {}),
+        (protocol.ListEditors(), {}),
         (protocol.CancelJob("1"), {}),
         (protocol.Acknowledge("1", 2), {}),
         (protocol.Shutdown(), {}),
@@ -235,3 +241,52 @@ def test_errors_keep_their_kind_over_the_wire() -> None:
     assert isinstance(protocol.exception(protocol.Failure("NEW", "x")), errors.Head360Error)
     lost = protocol.exception(protocol.failure(WireError("x", "WORKER_LOST")))
     assert isinstance(lost, errors.TryAgain)
+
+
+def fit(**changes: object) -> protocol.Message:
+    """A request to fit a head to one photograph, with fields or blobs replaced."""
+    blobs = changes.pop("blobs", {"photo.0": np.zeros(9, np.uint8)})
+    content = {"model": "m", "name": "n", "photos": ["a.jpg"], "consent": "mine"} | changes
+    return protocol.Message("1", "", protocol.FitHead(**content), blobs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "../up"},
+        {"name": ".hidden"},
+        {"name": " x"},
+        {"name": "a\nb"},
+        {"name": "x" * 81},
+        {"photos": ["/etc/passwd"]},
+        {"photos": ["a", "b"]},
+        {"photos": []},
+        {"blobs": {"photo.1": np.zeros(9, np.uint8)}},
+        {"blobs": {"photo.0": np.zeros(9, np.float32)}},
+        {"blobs": {"photo.0": np.zeros((3, 3), np.uint8)}},
+        {"blobs": {"photo.0": np.zeros(0, np.uint8)}},
+        {"consent": ""},
+        {"face": 0},
+        {"steps": 0},
+        {"seed": 1 << 31},
+    ],
+)
+def test_fits_that_are_refused(changes: dict[str, object]) -> None:
+    protocol.check_request(fit(), Limits())
+    with pytest.raises(errors.Head360Error):
+        protocol.check_request(fit(**changes), Limits())
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_text_becomes_a_name_that_is_accepted(text: str) -> None:
+    name = protocol.tidy_name(text)
+    protocol.check_request(fit(name=name, photos=[name]), Limits())
+    assert protocol.tidy_name(name) == name
+
+
+def test_a_tidy_name_keeps_what_it_can() -> None:
+    assert protocol.tidy_name("Zoë 2.jpg") == "Zoë 2.jpg"
+    assert protocol.tidy_name("C:\\me?.png") == "C__me_.png"
+    assert protocol.tidy_name("x" * 100 + ".jpeg").endswith("x.jpeg")
+    assert protocol.tidy_name("  . ") == "head"

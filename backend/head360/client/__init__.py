@@ -7,6 +7,7 @@ from head360.client.api import (
     Client,
     HeadMesh,
     ModelInfo,
+    Photo,
     RenderedFrame,
     SequenceFrame,
     SurfaceMesh,
@@ -20,9 +21,10 @@ from head360.client.jobs import (
     Job,
     Progress,
     SequenceResult,
+    StageDone,
 )
 from head360.client.sequence import SequenceWriter, parameters_hash
-from head360.protocol import HeadInfo, Status, Welcome
+from head360.protocol import HeadInfo, HeadMade, Status, Welcome
 
 __all__ = [
     "Cancelled",
@@ -32,14 +34,17 @@ __all__ = [
     "Failed",
     "FrameDone",
     "HeadInfo",
+    "HeadMade",
     "HeadMesh",
     "Job",
     "ModelInfo",
+    "Photo",
     "Progress",
     "RenderedFrame",
     "SequenceFrame",
     "SequenceResult",
     "SequenceWriter",
+    "StageDone",
     "Status",
     "SurfaceMesh",
     "Welcome",

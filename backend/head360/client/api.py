@@ -23,7 +23,7 @@ from head360 import protocol
 from head360.client.jobs import Job, SequenceResult
 from head360.client.transport import Transport
 from head360.errors import BadInput, TryAgain
-from head360.protocol import HeadInfo, Message, Status, Welcome
+from head360.protocol import HeadInfo, HeadMade, Message, Status, Welcome
 from head360.rendering.cameras import Camera
 
 Floats = NDArray[np.float32]
@@ -31,7 +31,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One installed model. ``thumbnail`` is PNG bytes or None; ``licence`` is a short text."""
+    """One installed model. ``thumbnail`` is PNG bytes or None; ``licence`` is a short text;
+    ``made_by`` tells of a fitted or edited model, such as ``head360 fit``."""
 
     name: str
     kind: str
@@ -41,6 +42,7 @@ class ModelInfo:
     preset: str
     note: str
     thumbnail: bytes | None
+    made_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,14 @@ class RenderedFrame:
     rgba: NDArray[np.uint8]
     depth: Floats
     seconds: float
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph to fit a head to: the file's bytes, and its name without a folder."""
+
+    name: str
+    data: bytes
 
 
 class Client:
@@ -180,6 +190,10 @@ class Client:
         """The installed models."""
         return self.submit_models(timeout, thumbnails).wait()
 
+    def editors(self, timeout: float = 60.0) -> dict[str, str]:
+        """Names for :meth:`edit_head` and what each does; empty where nothing can be edited."""
+        return self.submit_editors(timeout).wait()
+
     def create_head(
         self, model: str, subject: str | None = None, style: str | None = "", timeout: float = 180.0
     ) -> HeadInfo:
@@ -222,6 +236,14 @@ class Client:
     def submit_models(self, timeout: float = 10.0, thumbnails: bool = True) -> Job[list[ModelInfo]]:
         return self._submit(
             protocol.ListModels(thumbnails), "models.list", timeout=timeout, decode=_models
+        )
+
+    def submit_editors(self, timeout: float = 60.0) -> Job[dict[str, str]]:
+        return self._submit(
+            protocol.ListEditors(),
+            "editors.list",
+            timeout=timeout,
+            decode=lambda message: message.body.editors,
         )
 
     def submit_create_head(
@@ -288,8 +310,90 @@ class Client:
             decode=_surface,
         )
 
+    def fit_head(
+        self,
+        photos: Sequence[Photo],
+        name: str,
+        *,
+        consent: str,
+        model: str = "starter",
+        style: str | None = "",
+        face: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        planes: bool = False,
+    ) -> Job[HeadMade]:
+        """Fit ``model`` to photographs of one person; the result is a new model of that ``name``
+        (or ``name 2`` …), which ``create_head`` takes. Stages arrive as StageDone events.
+
+        Args:
+            consent: that, and by whom, the photographs may be used; kept in the model's manifest.
+            style: hair style; "": the likeliest, None: bald.
+            face: which face of a group, from 1.
+            steps, seed, planes: of the texture's inversion, see ``protocol.FitHead``.
+
+        Raises:
+            BadInput: too many photographs, too large, or a name that cannot be used.
+        """
+        limits = self._welcome.limits
+        if len(photos) > limits.photos:
+            raise BadInput(
+                f"A head is fitted to at most {limits.photos} photographs, not to {len(photos)}."
+            )
+        total = sum(len(photo.data) for photo in photos)
+        if total > protocol.MAX_REQUEST_BYTES:
+            raise BadInput(
+                f"The photographs have {total >> 20} MiB together, the backend takes "
+                f"{protocol.MAX_REQUEST_BYTES >> 20}: choose fewer, or save smaller copies."
+            )
+        names = [protocol.tidy_name(photo.name) for photo in photos]
+        return self._making(
+            "fit",
+            protocol.FitHead(
+                model, protocol.tidy_name(name), names, consent, style, face, steps, seed, planes
+            ),
+            {f"photo.{index}": photo.data for index, photo in enumerate(photos)},
+        )
+
+    def edit_head(
+        self,
+        head_id: str,
+        name: str,
+        editor: str,
+        prompt: str = "",
+        *,
+        strength: float | None = None,
+        guidance: float | None = None,
+        image_guidance: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> Job[HeadMade]:
+        """Change how a head looks; the result is a new model of that ``name`` (or ``name 2`` …).
+
+        ``editor`` is one of :meth:`editors`. Previews arrive as StageDone events.
+        """
+        body = protocol.EditHead(
+            head_id, protocol.tidy_name(name), editor, prompt,
+            strength, guidance, image_guidance, steps, seed,
+        )  # fmt: skip
+        return self._making("edit", body, {})
+
     submit_render_sequence = render_sequence
     submit_extract_surface = extract_surface
+    submit_fit_head = fit_head
+    submit_edit_head = edit_head
+
+    def _making(self, ability: str, body: Any, blobs: dict[str, Any]) -> Job[HeadMade]:
+        if ability not in self.features:
+            raise BadInput(
+                f"This backend cannot {ability} heads: start one of this extension's version."
+            )
+        message = protocol.Message("", "", body, {k: _bytes(v) for k, v in blobs.items()})
+        try:  # before anything is sent
+            protocol.check_request(message, self._welcome.limits)
+        except protocol.WireError as error:  # in the form in which the backend would say it
+            raise protocol.exception(protocol.failure(error)) from None
+        return self._submit(body, f"head.{ability}", blobs=blobs)
 
     def _submit(
         self,
@@ -324,6 +428,10 @@ class Client:
 _NOBODY = Welcome("", 0, 0, "", "", "", protocol.Limits(), [])
 
 
+def _bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
+
+
 def _weights(blendshapes: ArrayLike) -> Floats:
     weights = np.asarray(blendshapes, dtype=np.float32)
     if weights.shape != (protocol.BLENDSHAPES,):
@@ -349,6 +457,7 @@ def _models(message: Message) -> list[ModelInfo]:
                 info.preset,
                 info.note,
                 None if picture is None else picture.tobytes(),
+                info.made_by,
             )
         )
     return models

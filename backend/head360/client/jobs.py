@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from head360.errors import Cancelled as CancelledError
 from head360.errors import Head360Error, TryAgain
 
@@ -43,6 +46,20 @@ class FrameDone:
     of: int
 
 
+@dataclass(frozen=True, eq=False)
+class StageDone:
+    """A stage of a fit is finished, or an edit has a newer preview.
+
+    ``number`` of ``count``; ``picture`` (H, W, 3) uint8 sRGB, top row first, at most 256 a side.
+    """
+
+    name: str
+    number: int
+    count: int
+    text: str
+    picture: NDArray[np.uint8] | None
+
+
 @dataclass(frozen=True)
 class Done:
     """Terminal: the job's result."""
@@ -65,7 +82,7 @@ class Cancelled:
     reason: str = ""
 
 
-Event = Progress | FrameDone | Done | Failed | Cancelled
+Event = Progress | FrameDone | StageDone | Done | Failed | Cancelled
 
 
 @dataclass(frozen=True)
@@ -168,7 +185,15 @@ class Job(Generic[T]):
                 last = self._events[-1]
                 if isinstance(last, Progress) and last.phase == event.phase:
                     self._events.pop()  # nobody polled: only the newest progress matters
+            if isinstance(event, StageDone):
+                older = [one for one in self._events if _same_stage(one, event)]
+                for one in older:  # likewise previews, which are not small
+                    self._events.remove(one)
             self._events.append(event)
             if isinstance(event, (Done, Failed, Cancelled)):
                 self._terminal = event
             self._condition.notify_all()
+
+
+def _same_stage(old: Event, new: StageDone) -> bool:
+    return isinstance(old, StageDone) and old.name == new.name

@@ -2,7 +2,8 @@
 
 ``0001.png …`` are written whole or not at all; after each rename one line is appended to
 ``frames.jsonl``. A resumed run keeps a frame only if the file is there, is listed, and both its
-bytes and the parameters it was rendered with are the same.
+bytes and the parameters it was rendered with are the same. Pictures can carry a note of where they
+come from, see ``provenance``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from head360 import files
+from head360 import files, provenance
 from head360.client.api import SequenceFrame
 from head360.errors import BadInput
 
@@ -36,13 +37,18 @@ class SequenceWriter:
     Args:
         out_dir: created if needed; receives only ``NNNN.png`` and ``frames.jsonl``.
         resume: keep what an earlier run finished; otherwise start a new listing.
+        note: what every picture says about itself, such as ``provenance.facts``; None: nothing.
 
     Raises:
         BadInput: the folder cannot be written.
     """
 
-    def __init__(self, out_dir: Path | str, resume: bool = False) -> None:
+    def __init__(
+        self, out_dir: Path | str, resume: bool = False, note: dict[str, Any] | None = None
+    ) -> None:
         self.folder = files.writable_folder(out_dir)
+        self._note = note
+        self._noted = _sha256(json.dumps(note, sort_keys=True).encode())[:16] if note else ""
         self._sweep()
         self._listed = self._read() if resume else {}
         # Also heals a last line that was cut by a kill: the listing is rewritten whole.
@@ -54,9 +60,9 @@ class SequenceWriter:
         return self.folder / f"{number:04d}.png"
 
     def is_done(self, number: int, params: str) -> bool:
-        """True if the frame needs no rendering: present, listed, same bytes, same parameters."""
+        """True if the frame needs no rendering: present, listed, same bytes, parameters, note."""
         line = self._listed.get(number)
-        if line is None or line.get("params") != params:
+        if line is None or line.get("params") != params or line.get("note", "") != self._noted:
             return False
         try:
             data = self.path(number).read_bytes()
@@ -72,6 +78,11 @@ class SequenceWriter:
         """
         if not png:
             raise BadInput(f"Frame {number} arrived empty: render it again.")
+        if self._note is not None:
+            try:
+                png = provenance.tag(png, self._note)
+            except ValueError as error:
+                raise BadInput(f"Frame {number} arrived damaged: render it again.") from error
         target = files.write_bytes(self.path(number), png)
         line = {
             "frame": number,
@@ -80,6 +91,8 @@ class SequenceWriter:
             "sha256": _sha256(png),
             "params": params,
         }
+        if self._noted:
+            line["note"] = self._noted
         try:
             with open(self.folder / LISTING, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(line) + "\n")

@@ -20,7 +20,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from head360 import protocol
-from head360.client.jobs import Cancelled, Done, Failed, FrameDone, Job, Progress
+from head360.client.jobs import Cancelled, Done, Failed, FrameDone, Job, Progress, StageDone
 from head360.connection import Connection
 from head360.errors import Head360Error, TryAgain
 
@@ -202,6 +202,12 @@ class Transport:
         body = message.body
         if isinstance(body, protocol.Advance):
             job._push(Progress(body.phase, body.fraction))
+            return
+        if isinstance(body, protocol.StageReady):
+            picture = message.blobs.get("picture")
+            if picture is not None and (picture.ndim != 3 or picture.shape[2] != 3):
+                picture = None
+            job._push(StageDone(body.name, body.number, body.count, body.text, picture))
             return
         if isinstance(body, protocol.SequenceFrameReady):
             png = message.blobs["png"].tobytes() if "png" in message.blobs else b""

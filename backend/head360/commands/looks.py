@@ -219,7 +219,8 @@ def _interpolate(arguments: argparse.Namespace) -> int:
         pictures = []
         for amount in amounts:
             codes = interpolate(first, second, **dict.fromkeys(keys, amount))
-            pose = weights + amount * (smile - weights) if "b" in label.split() else weights
+            smiles = amount if label in ("expression b", "all") else 0.0
+            pose = weights + smiles * (smile - weights)
             rgba = _picture(head, codes, pose.astype(np.float32), (15.0, 5.0), arguments.size)
             pictures.append(over(rgba))
         rows.append((label, pictures))

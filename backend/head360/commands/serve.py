@@ -24,6 +24,12 @@ def register(commands: Any) -> None:
     parent.add_argument("--parent-pid", type=int, metavar="PID", help="leave with this process")
     serve.add_argument("--idle-exit", type=float, metavar="S", help="leave after S idle seconds")
     serve.add_argument("--boot-id", help=argparse.SUPPRESS)
+    serve.add_argument(
+        "--diffusion",
+        default="",
+        metavar="MODEL",
+        help="folder or hub id of an InstructPix2Pix model for Edit by Text",
+    )
     # Tests only: replaces ``heads.load`` by ``module:function``.
     serve.add_argument(
         "--head-factory",
@@ -80,6 +86,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         "parent_pid": arguments.parent_pid,
         "idle_exit": arguments.idle_exit,
         "factory": arguments.head_factory,
+        "diffusion": arguments.diffusion,
     }
     if arguments.boot_id:
         if not arguments.boot_id.isalnum() or len(arguments.boot_id) > 64:

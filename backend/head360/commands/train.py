@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from head360.commands import add_device, add_json, emit_json, say, train_gaussian, train_stages
+from head360.commands import (
+    add_device,
+    add_json,
+    emit_json,
+    say,
+    train_gaussian,
+    train_portrait,
+    train_stages,
+)
 from head360.errors import BadInput
 
 if TYPE_CHECKING:
@@ -74,12 +82,16 @@ def register(subparsers: Any) -> None:
     hexplane.add_argument(
         "--resume", action="store_true", help="go on from the run folder's checkpoint"
     )
+    hexplane.add_argument(
+        "--start", help="a trained head of the same preset whose networks the run begins with"
+    )
     hexplane.add_argument("--name", help="name of the model (default: the run folder's)")
     add_device(hexplane)
     add_json(hexplane)
     hexplane.set_defaults(run=run_hexplane)
     train_stages.register(kinds)
     train_gaussian.register(kinds)
+    train_portrait.register(kinds)
 
 
 def run_hexplane(arguments: argparse.Namespace) -> int:
@@ -87,11 +99,14 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
     from head360 import heads
     from head360.evaluation import evaluate
     from head360.files import writable_folder
+    from head360.heads.hexplane import HexPlaneHead
     from head360.networks.hexplane import PRESETS
+    from head360.server.heads_table import resolve
     from head360.server.worker import choose_device
     from head360.synthesis.looks import LATEST_LOOK
     from head360.training import checkpoint
     from head360.training.hexplane import Trainer, TrainSettings, settings_facts
+    from head360.training.inherit import inherit
     from head360.training.live import LiveStream, hull_spec
     from head360.training.parallel import Ranks
     from head360.training.shots import SynthSpec, load_folder
@@ -124,6 +139,9 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
         raise BadInput(
             f"{arguments.out} already holds a run: add --resume to go on, or choose another --out."
         )
+    base = heads.load(resolve(arguments.start).path) if arguments.start else None
+    if base is not None and not isinstance(base, HexPlaneHead):
+        raise BadInput(f"--start {arguments.start} is no hex-plane head: choose another.")
     ranks = Ranks.join(choose_device(arguments.device)[0])
     device = ranks.device
     if spec is None and not Path(arguments.data).is_dir():
@@ -138,6 +156,7 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
         "objective": arguments.objective,
         "ablation": arguments.ablation,
         "processes": ranks.world,
+        "start": arguments.start,
     }
     held_out = stream = None
     if spec is not None:
@@ -160,6 +179,8 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
         )
         if arguments.resume:
             trainer.resume()
+        elif base is not None:
+            inherit(trainer.net, shots, base)
         trainer.run()
     finally:
         if stream is not None:

@@ -239,9 +239,7 @@ class Early:
         first, view = self.shots[0], self.fitted.views[0]
         parsing, sight, _ = first.ready()
         height, width = first.photo.pixels.shape[:2]
-        self.window = head_window(
-            view.camera, self.identity.pose(view.blendshapes), width, height
-        )
+        self.window = head_window(view.camera, self.identity.pose(view.blendshapes), width, height)
         bare, hair = float(sight.bare().mean()), float((sight.hair > 0.5).mean())
         if not sight.bare().any():
             raise BadInput(

@@ -101,9 +101,7 @@ def _patch(
     return np.asarray(picture.convert("L"), dtype=np.float64), np.asarray(mask) > 127, low, scale
 
 
-def _clipped(
-    box: tuple[float, ...], shape: tuple[int, ...]
-) -> tuple[float, float, float, float]:
+def _clipped(box: tuple[float, ...], shape: tuple[int, ...]) -> tuple[float, float, float, float]:
     left, top, right, bottom = box
     return (
         min(max(left, 0.0), shape[1] - 1.0), min(max(top, 0.0), shape[0] - 1.0),

@@ -100,7 +100,10 @@ def cut(
 
 
 def cut_out(
-    plane: NDArray, window: tuple[float, float, float], size: int, nearest: bool = False,
+    plane: NDArray,
+    window: tuple[float, float, float],
+    size: int,
+    nearest: bool = False,
     ground: int = 0,
 ) -> NDArray:
     """A square (left, top, side) of a uint8 picture, ``size`` pixels a side; ``ground`` outside."""
@@ -173,9 +176,7 @@ def seen(sight: Sight, graph: SkinGraph, vertices: Floats) -> Seen:
     towards = sight.camera.position - points
     towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
     cosine = (normals * towards).sum(1)
-    bare = map_coordinates(
-        sight.bare().astype(np.float32), at, order=1, mode="constant", cval=0.0
-    )
+    bare = map_coordinates(sight.bare().astype(np.float32), at, order=1, mode="constant", cval=0.0)
     weight = facing(cosine) * (bare > 0.99)
     weight *= (depth < front + _BEHIND) & (depth > 0)
     colour = np.stack(

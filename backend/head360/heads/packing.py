@@ -92,7 +92,8 @@ def hair_cover(occupancy: NDArray[np.uint8], size: int) -> Mask:
     """
     by_axis = (occupancy > 0).transpose(2, 1, 0)  # [x, y, z]
     shadows = [
-        by_axis.transpose(row, column, hidden).any(2) for column, row, hidden in raster.PLANES
+        np.asarray(by_axis.transpose(row, column, hidden).any(2))
+        for column, row, hidden in raster.PLANES
     ]
     return np.stack([_grown(_resized(shadow, size)) for shadow in shadows])
 

@@ -16,7 +16,7 @@ from head360.protocol.failures import WireError
 from head360.protocol.messages import Answer, Request
 
 MAJOR = 1
-MINOR = 0
+MINOR = 1
 
 CHUNK = 1 << 20  # bytes of one binary frame
 MAX_FRAME = CHUNK + 4096  # for ZMQ_MAXMSGSIZE, which also counts what encryption adds

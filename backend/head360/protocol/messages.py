@@ -11,6 +11,9 @@ import msgspec
 FEATURES = (
     "models", "heads", "meshes", "frames", "depth", "views", "sequences", "surfaces", "cancel",
 )  # fmt: skip
+# Added to them where the backend has what it takes.
+MAKING = ("fit", "edit")
+THUMBNAIL = 256  # pixels a side of a stage's picture
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -22,6 +25,9 @@ class Limits(msgspec.Struct, frozen=True):
     resolution: int = 512
     in_flight: int = 64
     window: int = 16  # finished frames of a sequence that may wait unacknowledged
+    photos: int = 8  # of one fit
+    photo_bytes: int = 32 << 20  # of one photograph; a request is limited as a whole, too
+    prompt: int = 1000  # characters
 
 
 # --- requests ---------------------------------------------------------------------------------
@@ -41,6 +47,10 @@ class GetStatus(msgspec.Struct, tag="status"):
 
 class ListModels(msgspec.Struct, tag="models.list"):
     thumbnails: bool = True
+
+
+class ListEditors(msgspec.Struct, tag="editors.list"):
+    pass
 
 
 class CreateHead(msgspec.Struct, tag="head.create"):
@@ -85,6 +95,52 @@ class ExtractSurface(msgspec.Struct, tag="surface.extract"):
     texture: int = 0
 
 
+class FitHead(msgspec.Struct, tag="head.fit"):
+    """Blobs ``photo.0`` … u8: the files' bytes, one for each of ``photos``.
+
+    Attributes:
+        model: name of the model that is fitted.
+        name: wanted name of the new model; the backend makes it unique.
+        photos: file names, for the new model's provenance; never a path.
+        consent: what the person who sent them declared about their use, for the same.
+        style: hair style; "" takes the likeliest, None is bald.
+        face: which face of a picture with several, from 1; None: the only or clearly main one.
+        steps: of the texture's inversion; None: the backend's own choice.
+        planes: refine the hex-planes' features as well.
+    """
+
+    model: str
+    name: str
+    photos: list[str]
+    consent: str
+    style: str | None = ""
+    face: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    planes: bool = False
+
+
+class EditHead(msgspec.Struct, tag="head.edit"):
+    """``head``: the head that changes, as it is on the server; the result is a new model.
+
+    Attributes:
+        name: wanted name of the new model; the backend makes it unique.
+        editor: one of those that ``ListEditors`` asks for.
+        prompt: what to change; filters need none.
+        strength, guidance, image_guidance, steps: None takes the editor's own choice.
+    """
+
+    head: str
+    name: str
+    editor: str
+    prompt: str = ""
+    strength: float | None = None
+    guidance: float | None = None
+    image_guidance: float | None = None
+    steps: int | None = None
+    seed: int = 0
+
+
 class CancelJob(msgspec.Struct, tag="job.cancel"):
     job: str
 
@@ -105,7 +161,7 @@ class Shutdown(msgspec.Struct, tag="shutdown"):
 
 class Welcome(msgspec.Struct, tag="welcome"):
     """``device_kind`` is cuda, mps or cpu; ``models`` are names for ``CreateHead``; what may be in
-    ``features`` is listed in ``FEATURES``."""
+    ``features`` is listed in ``FEATURES`` and ``MAKING``."""
 
     server: str
     major: int
@@ -124,7 +180,8 @@ class Pong(msgspec.Struct, tag="pong"):
 
 
 class Status(msgspec.Struct, tag="status.answer"):
-    """``worker``: starting, ready, busy or disabled. ``queued``: waiting jobs of all clients."""
+    """``worker``: starting, ready, busy or disabled. ``queued``: waiting jobs of all clients.
+    ``making``: the fit or edit under way, beside what is ``running``."""
 
     boot_id: str
     worker: str
@@ -134,6 +191,7 @@ class Status(msgspec.Struct, tag="status.answer"):
     clients: int
     uptime_s: float
     restarts: int
+    making: str = ""
 
 
 class ModelInfo(msgspec.Struct):
@@ -146,12 +204,19 @@ class ModelInfo(msgspec.Struct):
     licence: str = ""
     preset: str = ""
     note: str = ""
+    made_by: str = ""
 
 
 class Models(msgspec.Struct, tag="models"):
     """Blob ``thumbnail.<index>``: PNG bytes of ``models[index]`` where the package has one."""
 
     models: list[ModelInfo]
+
+
+class Editors(msgspec.Struct, tag="editors"):
+    """``editors``: names for ``EditHead``, and what each does."""
+
+    editors: dict[str, str]
 
 
 class HeadInfo(msgspec.Struct, tag="head"):
@@ -192,6 +257,37 @@ class Advance(msgspec.Struct, tag="progress"):
     fraction: float
 
 
+class StageReady(msgspec.Struct, tag="stage"):
+    """Not terminal: a stage of a long piece of work is finished, or has a newer preview.
+
+    Blob ``picture`` where there is one: u8 (H, W, 3) sRGB, at most ``THUMBNAIL`` a side.
+    """
+
+    name: str
+    number: int
+    count: int
+    text: str = ""
+
+
+class HeadMade(msgspec.Struct, tag="head.made"):
+    """A new model is installed under the name ``model``.
+
+    Attributes:
+        subject, style: of the head that was made.
+        styles: (name, probability) of the hair styles that were considered, likeliest first.
+        facts: figures by name, such as ``landmark_px`` and ``psnr_front``.
+        notes: sentences for the person at the screen.
+    """
+
+    model: str
+    subject: str
+    style: str | None
+    seconds: float = 0.0
+    styles: list[tuple[str, float]] = []
+    facts: dict[str, float] = {}
+    notes: list[str] = []
+
+
 class SequenceReady(msgspec.Struct, tag="sequence.done"):
     frames: int
     seconds: float
@@ -228,11 +324,12 @@ class Failure(msgspec.Struct, tag="error"):
 
 
 Request = (
-    Hello | Ping | GetStatus | ListModels | CreateHead | GetMesh | RenderFrame | RenderSequence
-    | ExtractSurface | CancelJob | Acknowledge | Shutdown
+    Hello | Ping | GetStatus | ListModels | ListEditors | CreateHead | GetMesh | RenderFrame
+    | RenderSequence | ExtractSurface | FitHead | EditHead | CancelJob | Acknowledge | Shutdown
 )  # fmt: skip
 Answer = (
-    Welcome | Pong | Status | Models | HeadInfo | MeshReady | FrameReady | SequenceFrameReady
-    | Advance | SequenceReady | SurfaceReady | CancelAnswer | ShutdownAnswer | Stopped | Failure
+    Welcome | Pong | Status | Models | Editors | HeadInfo | MeshReady | FrameReady
+    | SequenceFrameReady | Advance | StageReady | SequenceReady | SurfaceReady | HeadMade
+    | CancelAnswer | ShutdownAnswer | Stopped | Failure
 )  # fmt: skip
-NOT_TERMINAL = (SequenceFrameReady, Advance)
+NOT_TERMINAL = (SequenceFrameReady, Advance, StageReady)

@@ -56,6 +56,12 @@ class Doorman:
 
         self._allowed.setdefault(domain.encode(), set()).add(z85.decode(public_key.encode()))
 
+    def forbid(self, domain: str, public_key: str) -> None:
+        """Let the owner of ``public_key`` through no more; connections that stand stay."""
+        from zmq.utils import z85
+
+        self._allowed.get(domain.encode(), set()).discard(z85.decode(public_key.encode()))
+
     def guard(self, socket: zmq.Socket[Any], domain: str, keys: KeyPair) -> None:
         """Make ``socket`` a CURVE server that asks this handler. Call before ``bind``."""
         socket.curve_server = 1

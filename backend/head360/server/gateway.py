@@ -26,6 +26,7 @@ from head360.server.heads_table import HeadsTable
 from head360.server.jobs import Client, Job, Queue
 from head360.server.lane import Lane, last_endpoint
 from head360.server.surroundings import Options, cap_log, check_bind, watch_parent
+from head360.server.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +66,24 @@ class Gateway:
         watch_parent(options, self.stop)
         context: zmq.Context[Any] = zmq.Context()
         lane: Lane | None = None
+        bench: Workbench | None = None
         file: Path | None = None
         try:
             doorman = Doorman(context)
             server_keys, client_keys = KeyPair.new(), KeyPair.new()
             self._front = self._bind(context, doorman, endpoint, server_keys, client_keys)
-            self._lane = lane = Lane(context, doorman, options.device, options.factory)
+            self._lane = lane = self._new_lane(context, doorman)
             self._poller = zmq.Poller()
             for socket in (doorman.socket, self._front, lane.socket):
                 self._poller.register(socket, zmq.POLLIN)
             self._doorman = doorman
+            self._workbench = bench = Workbench(
+                self._heads,
+                lambda: self._new_lane(context, doorman, once=True),
+                self._poller,
+                tell=lambda job, body, blobs: self._send(job.client, body, job.id, blobs),
+                finish=self._finish,
+            )
             while not self._stop_reason and not lane.device:
                 self._turn()
             if not self._stop_reason:
@@ -98,6 +107,8 @@ class Gateway:
         finally:
             if file is not None:
                 file.unlink(missing_ok=True)
+            if bench is not None:
+                bench.stop()
             if lane is not None:
                 lane.stop()
             context.destroy(linger=500)
@@ -107,6 +118,10 @@ class Gateway:
         self._stop_reason = self._stop_reason or reason
 
     # --- set-up -------------------------------------------------------------------------------
+
+    def _new_lane(self, context: zmq.Context[Any], doorman: Doorman, once: bool = False) -> Lane:
+        options = self._options
+        return Lane(context, doorman, options.device, options.factory, options.diffusion, once=once)
 
     def _bind(
         self,
@@ -161,6 +176,7 @@ class Gateway:
         ended = self._lane.check()
         if ended is not None:
             self._worker_ended(ended)
+        self._workbench.turn()
         for client in [client for client in self._clients.values() if client.outbox]:
             self._drain(client)
         for job in self._queue.expired():
@@ -173,7 +189,7 @@ class Gateway:
         for client in list(self._clients.values()):
             if now - client.heard > FORGET_AFTER:
                 self._drop(client)
-        if self._clients or self._running or len(self._queue):
+        if self._clients or self._running or len(self._queue) or self._workbench.job:
             self._active = now
         idle = self._options.idle_exit
         if idle is not None and now - self._active > idle:
@@ -198,6 +214,8 @@ class Gateway:
             assert job.model is not None
             ref = work.HeadRef(str(job.model.path), body.subject, body.style)
             return work.LoadTask(ref), {}, left
+        if isinstance(body, protocol.ListEditors):
+            return work.EditorsTask(), {}, left
         assert job.head is not None
         ref = work.HeadRef(job.head.path, job.head.info.subject, job.head.info.style)
         if isinstance(body, protocol.GetMesh):
@@ -240,6 +258,8 @@ class Gateway:
         elif isinstance(body, work.Loaded):
             assert job.model is not None
             self._finish(job, self._heads.add(job.model, body.subject, body.style, body.kind))
+        elif isinstance(body, protocol.Editors):
+            self._finish(job, body)
         elif isinstance(job.body, protocol.GetMesh):
             self._finish(job, protocol.MeshReady(body.part_names), message.blobs)
         elif isinstance(job.body, protocol.RenderFrame):
@@ -334,18 +354,31 @@ class Gateway:
             raise TryAgain(f"{len(client.jobs)} requests are waiting already: try again later.")
         deadline = None if message.ttl is None else time.monotonic() + message.ttl
         job = Job(client, message.id, body, message.blobs, deadline=deadline)
-        if isinstance(body, protocol.CreateHead):
+        if isinstance(body, protocol.FitHead | protocol.EditHead):
+            self._check_ability(body)
+        if isinstance(body, protocol.CreateHead | protocol.FitHead):
             job.model = self._heads.model(body.model)
-        else:
+        elif not isinstance(body, protocol.ListEditors):
             job.head = self._heads.get(body.head)
             if job.head is None:
                 raise WireError(
                     "The backend does not know this head any more: create it again.", "NOT_FOUND"
                 )
         client.jobs[job.id] = job
+        if isinstance(body, protocol.FitHead | protocol.EditHead):
+            self._workbench.add(job)
+            return
         replaced = self._queue.add(job)
         if replaced is not None:
             self._finish(replaced, Stopped(0, "replaced by a newer view"))
+
+    def _check_ability(self, body: protocol.FitHead | protocol.EditHead) -> None:
+        ability = "fit" if isinstance(body, protocol.FitHead) else "edit"
+        if ability not in self._lane.makes:
+            raise WireError(
+                f"This backend cannot {ability} heads: install its backend extra again.",
+                "UNSUPPORTED",
+            )
 
     def _welcome(self) -> protocol.Welcome:
         return protocol.Welcome(
@@ -358,15 +391,16 @@ class Gateway:
             limits=self._limits,
             models=list(self._heads.models()),
             pid=os.getpid(),
-            features=list(protocol.FEATURES),
+            features=[*protocol.FEATURES, *self._lane.makes],
         )
 
     def _status(self) -> protocol.Status:
         return protocol.Status(
             boot_id=self._options.boot_id,
             worker=self._lane.state,
-            queued=len(self._queue),
+            queued=len(self._queue) + len(self._workbench),
             running=self._running.id if self._running else "",
+            making=self._workbench.job.id if self._workbench.job else "",
             heads=len(self._heads),
             clients=len(self._clients),
             uptime_s=round(time.monotonic() - self._started, 1),
@@ -387,8 +421,10 @@ class Gateway:
         job = client.jobs.get(job_id)  # only its own client can name a job
         if job is None:
             return "not_found"
-        if self._queue.remove(job):
+        if self._queue.remove(job) or self._workbench.remove(job):
             self._finish(job, Stopped(job.next, "cancelled"))
+        elif self._workbench.interrupt(job, "cancelled"):
+            pass
         elif job.stopping is None:
             job.stopping = "cancelled"
             self._lane.interrupt()
@@ -436,7 +472,9 @@ class Gateway:
         self._clients.pop(client.routing, None)
         client.outbox.clear()
         for job in client.jobs.values():
-            self._queue.remove(job)
+            if self._queue.remove(job) or self._workbench.remove(job):
+                continue
             if job is self._running:
                 job.stopping = "its client has gone"
+            self._workbench.interrupt(job, "its client has gone")
         client.jobs.clear()

@@ -75,6 +75,7 @@ def read_model(path: Path) -> Model | None:
         raise ModelInvalid(
             f"The manifest of the model {path} cannot be read: install the model again."
         ) from error
+    provenance = manifest.get("provenance")
     info = ModelInfo(
         name=_text(manifest, "name") or _stem(path),
         kind=_text(manifest, "kind"),
@@ -83,6 +84,7 @@ def read_model(path: Path) -> Model | None:
         licence=_text(manifest, "licence") or _text(manifest, "license"),
         preset=_text(manifest, "preset"),
         note=_text(manifest, "training_data") or _text(manifest, "notices"),
+        made_by=_text(provenance, "made_by") if isinstance(provenance, dict) else "",
     )
     return Model(path.resolve(), info, hashlib.sha256(raw).hexdigest())
 

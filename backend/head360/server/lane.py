@@ -37,18 +37,31 @@ class Lane:
     Attributes:
         state: ``starting``, ``ready``, ``busy`` or ``disabled`` (too many crashes; final).
         device, device_kind: as the worker reported them; empty before it was ready once.
+        makes: likewise, see ``work.WorkerReady``.
         restarts: how often a worker was started after a crash.
         socket: ROUTER to register for POLLIN.
     """
 
     def __init__(
-        self, context: zmq.Context[Any], doorman: Doorman, device: str, factory: str
+        self,
+        context: zmq.Context[Any],
+        doorman: Doorman,
+        device: str,
+        factory: str,
+        diffusion: str = "",
+        *,
+        once: bool = False,
     ) -> None:
+        """``once``: a worker that ends is not started again."""
         self.state = "starting"
         self.device = self.device_kind = ""
+        self.makes: list[str] = []
         self.restarts = 0
+        self._once = once
         self._wanted = device
         self._factory = factory
+        self._diffusion = diffusion
+        self._doorman = doorman
         self._server_keys, self._worker_keys = KeyPair.new(), KeyPair.new()
         self._crashes: deque[float] = deque()
         self._generations = itertools.count(1)
@@ -78,6 +91,7 @@ class Lane:
             identity=self._identity,
             device=self._wanted,
             factory=self._factory,
+            diffusion=self._diffusion,
         )
         self._process = subprocess.Popen(
             # -P: a torch.py in the working folder is not torch. The flag is not inherited.
@@ -132,9 +146,10 @@ class Lane:
                 return None
             if isinstance(message.body, work.WorkerReady):
                 self.device, self.device_kind = message.body.device, message.body.device_kind
+                self.makes = message.body.makes
                 self.state = "ready"
                 log.info("worker ready on %s", self.device)
-            elif message.re == self._task and isinstance(message.body, work.Advance):
+            elif message.re == self._task and isinstance(message.body, (work.Advance, work.Stage)):
                 pass  # the task goes on
             elif message.re == self._task:
                 self.state = "ready"
@@ -179,6 +194,12 @@ class Lane:
                 return None
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         log.error("the worker stopped (%s)", how)
+        if self._once:
+            self.state = "disabled"
+            return (
+                f"The process that does this work stopped unexpectedly ({how}): try again, and if "
+                "it happens again look at the backend's log."
+            )
         now = time.monotonic()
         if not self._excused:
             self._crashes.append(now)
@@ -205,6 +226,7 @@ class Lane:
             self.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(2)
+        self._doorman.forbid(_DOMAIN, self._worker_keys.public)
 
 
 def last_endpoint(socket: zmq.Socket[Any]) -> str:

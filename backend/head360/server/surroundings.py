@@ -31,6 +31,7 @@ class Options:
         parent_pid: the same by process id, for parents that cannot pass a pipe.
         idle_exit: leave after so many seconds without a client or a job.
         factory: ``module:function`` that replaces ``heads.load`` in tests.
+        diffusion: folder or hub id of the diffusion model for edits by text; "": there is none.
     """
 
     runtime_dir: Path
@@ -42,6 +43,7 @@ class Options:
     parent_pid: int | None = None
     idle_exit: float | None = None
     factory: str = ""
+    diffusion: str = ""
 
 
 def check_bind(bind: str) -> str:

@@ -34,6 +34,7 @@ from head360.heads.base import Codes, Frame, Head, Pose
 from head360.protocol import Failure, Message, WireError
 from head360.rendering.cameras import Camera
 from head360.server import work
+from head360.server.crafts import Crafts, Listener, thumbnail
 
 log = logging.getLogger("head360.worker")
 
@@ -45,23 +46,27 @@ _ADVANCE_GAP = 0.25  # seconds between two reports of progress
 class Studio:
     """Loaded heads and recent poses; turns tasks into answers."""
 
-    def __init__(self, device: str, factory: Callable[..., Head]) -> None:
+    def __init__(self, device: str, factory: Callable[..., Head], diffusion: str = "") -> None:
         self._device = device
         self._factory = factory
         self._takes_device = "device" in inspect.signature(factory).parameters
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._poses: OrderedDict[tuple[work.HeadRef, bytes], Pose] = OrderedDict()
+        stand_in = "" if factory.__module__.startswith("head360.") else factory.__module__
+        self.crafts = Crafts(device, diffusion, lambda path: self._head(str(path)), stand_in)
 
-    def perform(
-        self, message: Message, advance: Callable[[float, str], None] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """(answer body, its blobs). ``advance`` hears (fraction, phase) of tasks that can tell.
+    def perform(self, message: Message, listener: Listener) -> tuple[Any, dict[str, Any]]:
+        """(answer body, its blobs). ``listener`` hears of tasks that can tell how far they are.
 
         Raises:
             Head360Error: the task cannot be done; the text is for the user.
         """
         start = time.perf_counter()
         task = message.body
+        if isinstance(task, work.FitTask | work.EditTask):
+            return self.crafts.perform(message, listener), {}
+        if isinstance(task, work.EditorsTask):
+            return protocol.Editors(self.crafts.editors()), {}
         head = self._head(task.head.path)
         codes = head.codes(task.head.subject, task.head.style)
         if isinstance(task, work.LoadTask):
@@ -80,7 +85,7 @@ class Studio:
             return done, blobs
         pose = self._pose(head, task.head, codes, message.blobs["blendshapes"])
         if isinstance(task, work.SurfaceTask):
-            surface = head.surface(pose, task.resolution, **_extras(head, task.texture, advance))
+            surface = head.surface(pose, task.resolution, **_extras(head, task.texture, listener))
             blobs = {
                 "vertices": _floats(surface.vertices),
                 "faces": _ints(surface.faces),
@@ -132,7 +137,7 @@ class Studio:
         return self._poses[key]
 
 
-def _extras(head: Head, texture: int, advance: Any) -> dict[str, Any]:
+def _extras(head: Head, texture: int, listener: Listener) -> dict[str, Any]:
     """What ``head.surface`` takes beyond the grid; not every kind of head has textures.
 
     Raises:
@@ -142,8 +147,8 @@ def _extras(head: Head, texture: int, advance: Any) -> dict[str, Any]:
     if texture and "texture" not in known:
         raise BadInput(f"{head.name} has no textures: ask for vertex colours alone.")
     extras: dict[str, Any] = {"texture": texture} if texture else {}
-    if advance is not None and "progress" in known:
-        extras["progress"] = advance
+    if "progress" in known:
+        extras["progress"] = listener.advance
     return extras
 
 
@@ -223,11 +228,11 @@ def _watch_stdin() -> None:
 
 
 def _answer(
-    studio: Studio, message: Message, advance: Callable[[float, str], None]
+    studio: Studio, message: Message, listener: Listener
 ) -> tuple[Any, dict[str, Any], bool]:
     """(body, blobs, whether this process can go on) for one task."""
     try:
-        return *studio.perform(message, advance), True
+        return *studio.perform(message, listener), True
     except Head360Error as error:
         return protocol.failure(error), {}, True
     except Exception as error:
@@ -247,23 +252,37 @@ def _answer(
         return Failure("INTERNAL", text), {}, True
 
 
-def _advance(
-    socket: zmq.Socket[Any], send: Callable[..., None], task: str
-) -> Callable[[float, str], None]:
-    """Passes progress on, a few times a second, and raises Cancelled once told to stop."""
-    last = 0.0
+class Wire:
+    """Passes on what a task tells, and hears when nobody wants it any more."""
 
-    def advance(fraction: float, phase: str) -> None:
-        nonlocal last
-        if socket.poll(0):
-            message = work.TASKS.unpack(socket.recv_multipart(copy=False))
-            if isinstance(message.body, work.StopTask):
-                raise Cancelled("The work was cancelled.")
-        if time.monotonic() - last > _ADVANCE_GAP:
-            last = time.monotonic()
-            send(work.Advance(phase, fraction), task)
+    def __init__(self, socket: zmq.Socket[Any], send: Callable[..., None], task: str) -> None:
+        self._socket, self._send, self._task = socket, send, task
+        self._stopped = False
+        self._last = 0.0
 
-    return advance
+    def stopped(self) -> bool:
+        """Whether the task was told to stop."""
+        if not self._stopped and self._socket.poll(0):
+            message = work.TASKS.unpack(self._socket.recv_multipart(copy=False))
+            self._stopped = isinstance(message.body, work.StopTask)
+        return self._stopped
+
+    def advance(self, fraction: float, phase: str) -> None:
+        """Tell progress, a few times a second; raises Cancelled once told to stop."""
+        self._check()
+        if time.monotonic() - self._last > _ADVANCE_GAP:
+            self._last = time.monotonic()
+            self._send(work.Advance(phase, fraction), self._task)
+
+    def stage(self, stage: work.Stage, picture: NDArray[np.uint8] | None) -> None:
+        """Tell a stage with a small copy of its picture; raises Cancelled once told to stop."""
+        self._check()
+        blobs = {} if picture is None else {"picture": thumbnail(picture)}
+        self._send(stage, self._task, blobs)
+
+    def _check(self) -> None:
+        if self.stopped():
+            raise Cancelled("The work was cancelled.")
 
 
 def _empty_cache() -> None:
@@ -296,7 +315,8 @@ def main() -> int:
 
     try:
         device, kind, name = choose_device(config.device, with_torch=not config.factory)
-        studio = Studio(device, _factory(config.factory))
+        studio = Studio(device, _factory(config.factory), config.diffusion)
+        ready = work.WorkerReady(name, kind, studio.crafts.makes())
     except ImportError as error:
         log.exception("the backend is incomplete")
         text = f'The backend is incomplete ({error}): pip install "head360[backend]".'
@@ -307,13 +327,13 @@ def main() -> int:
         send(protocol.failure(error), "start")
         context.destroy(linger=2000)
         return error.exit_code
-    send(work.WorkerReady(name, kind), "start")
+    send(ready, "start")
     going = True
     while going:
         message = work.TASKS.unpack(socket.recv_multipart(copy=False))
         if isinstance(message.body, work.StopTask):
             continue  # the task had ended already
-        body, blobs, going = _answer(studio, message, _advance(socket, send, message.id))
+        body, blobs, going = _answer(studio, message, Wire(socket, send, message.id))
         try:
             send(body, message.id, blobs)
         except WireError as error:
