@@ -80,3 +80,12 @@ def still_png(settings: Any) -> None:
         settings.media_type = "IMAGE"
     settings.file_format, settings.color_mode, settings.color_depth = "PNG", "RGBA", "8"
     settings.color_management = "FOLLOW_SCENE"
+
+
+def set_node_input(modifier: Any, identifier: str, value: Any) -> None:
+    """Set an input of a geometry-nodes modifier: RNA from 5.2 on, ID properties before."""
+    inputs = getattr(getattr(modifier, "properties", None), "inputs", None)
+    if inputs is not None and hasattr(inputs, identifier):
+        getattr(inputs, identifier).value = value
+    else:
+        modifier[identifier] = value

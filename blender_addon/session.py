@@ -162,7 +162,12 @@ class Session:
         self.state = State.READY
         yield from self.models_steps()
         if "edit" in self.client.features:
-            properties.editors = yield self.client.submit_editors()
+            try:
+                properties.editors = yield self.client.submit_editors()
+            except Cancelled:
+                raise
+            except Head360Error as error:  # pictures are made without them, too
+                logger.warning("the editors cannot be listed: %s", error)
 
     def models_steps(self) -> Steps:
         """Flow: ask which models there are and fill the list."""

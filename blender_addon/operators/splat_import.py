@@ -11,6 +11,7 @@ from bpy_extras.io_utils import ImportHelper
 from head360.errors import BadInput, Head360Error
 from head360.geometry.splatfile import read_splats
 
+from .. import compat
 from ..session import session
 from .base import needs_object_mode, report_error
 from .splat_cloud import build_cloud
@@ -94,8 +95,14 @@ class HEAD360_OT_import_splat(bpy.types.Operator, ImportHelper):
         modifier = made.modifiers[0]
         sockets = {s.name: s.identifier for s in modifier.node_group.interface.items_tree}
         if not self.ellipsoids:  # the nodes' own default
-            modifier[sockets["Ellipsoids"]] = False
-        context.collection.objects.link(made)
+            compat.set_node_input(modifier, sockets["Ellipsoids"], False)
+        try:
+            context.collection.objects.link(made)
+        except RuntimeError as error:
+            bpy.data.meshes.remove(made.data)  # takes the object along
+            raise BadInput(
+                "The active collection takes no objects: select another collection."
+            ) from error
         return made
 
     @classmethod

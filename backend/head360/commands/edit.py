@@ -94,6 +94,8 @@ def _edit(arguments: argparse.Namespace) -> int:
         name=arguments.name, resume=arguments.resume,
     )  # fmt: skip
     model = resolve(arguments.model)
+    if model.path.resolve() == (arguments.out / "head").resolve():
+        raise BadInput(f"{model.path} would be replaced by its own edit: choose another --out.")
     device = choose_device(arguments.device)[0]
     editor = open_editor(
         arguments.editor, strength=arguments.strength, guidance=arguments.guidance,

@@ -131,7 +131,7 @@ def run_ablation(arguments: argparse.Namespace) -> int:
     source = "synth:" if arguments.data is None else str(arguments.data)
     device = choose_device(arguments.device)[0]
     lpips = load_lpips(arguments.lpips, device) if arguments.lpips else None
-    if source.startswith("synth"):
+    if source.startswith("synth:") or (source == "synth" and not Path(source).is_dir()):
         line = ProgressLine("filmed %", 100)
         folder = film_for(
             source, arguments.out, arguments.workers,

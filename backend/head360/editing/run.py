@@ -110,6 +110,9 @@ def edit(
     settings = settings.checked(once=editor.once)
     existed = out.is_dir()
     out = writable_folder(out)
+    taken = out / "head"
+    if taken.exists() and not (taken / "manifest.json").is_file():
+        raise BadInput(f"{taken} is no head package and would be replaced: choose another --out.")
     checkpoint = out / CHECKPOINT
     if checkpoint.is_file() and not settings.resume:
         raise BadInput(f"{out} holds an interrupted edit: add --resume, or choose another --out.")

@@ -142,7 +142,13 @@ class Early:
             try:
                 face = self.tools.choose(faces, photo.pixels.shape, wanted)
             except BadInput as error:
-                raise BadInput(f"{photo.path.name}: {error}") from error
+                text = str(error)
+                if number and len(faces) > 1:
+                    text = (
+                        "it shows several people, and --face is about the first photograph only: "
+                        "crop it to one."
+                    )
+                raise BadInput(f"{photo.path.name}: {text}") from error
             self.shots.append(Shot(photo, faces, face))
             self.notes += [f"{photo.path.name}: {note}" for note in photo.notes]
         first = self.shots[0]
@@ -241,7 +247,7 @@ class Early:
         height, width = first.photo.pixels.shape[:2]
         self.window = head_window(view.camera, self.identity.pose(view.blendshapes), width, height)
         bare, hair = float(sight.bare().mean()), float((sight.hair > 0.5).mean())
-        if not sight.bare().any():
+        if not sight.face().any():
             raise BadInput(
                 f"{first.photo.path.name}: no bare skin was found in the face; choose a photograph "
                 "without veil or mask, or give --landmarks mediapipe."

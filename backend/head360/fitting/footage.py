@@ -136,6 +136,7 @@ class _Marked:
 
 def report_folder(out: Path) -> Path:
     """Where the report of a data set lies: beside it."""
+    out = out.resolve()  # "." has no name
     return out.with_name(out.name + "-report")
 
 

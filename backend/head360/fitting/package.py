@@ -47,7 +47,11 @@ def check_out(out: Path) -> None:
     if out.is_file():
         raise BadInput(f"{out} is a file: choose a folder for --out.")
     if out.is_dir():
-        strange = [entry.name for entry in out.iterdir() if not _is_ours(entry)]
+        strange = [
+            entry.name
+            for entry in out.iterdir()
+            if not (_is_ours(entry) or entry.name in (".DS_Store", "Thumbs.db"))
+        ]
         if strange:
             raise BadInput(
                 f"{out} holds {sorted(strange)[0]}, which no fit made: choose an empty folder for "

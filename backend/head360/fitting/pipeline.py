@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from head360.datasets import labels as classes
+from head360.errors import BadInput
 from head360.files import atomic_path, writable_folder, write_text
 from head360.fitting import inversion, pictures
 from head360.fitting.early import Early, OnProgress, OnStage
@@ -199,6 +200,8 @@ class _Run(Early):
         light = np.exp(shading(self.start.light[0], view.normals, self.settings.delight))
         # Hair that covers the face here and not there is no matter of the texture.
         bare = sight.face() & (view.coverage > 0.99) & (worn[0, 0].cpu().numpy() < 0.05)
+        if not bare.any():
+            raise BadInput("Hair covers the whole face of this fit: choose another --style.")
         plain = np.clip(sight.pixels / light, 0, 1)
         self.psnr_front = psnr(np.clip(fitted * light, 0, 1)[bare], sight.pixels[bare])
         self.psnr_plain = psnr(fitted[bare], plain[bare])

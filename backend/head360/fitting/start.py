@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
+from head360.errors import BadInput
 from head360.fitting.light import light_of, shading
 from head360.fitting.surface import SkinGraph
 from head360.heads.hexplane import HexPlaneHead
@@ -119,6 +120,11 @@ def find_start(
     points, normals = graph.placed(inputs.vertices)
     total = np.sum([look.of_face() for look in looks], 0) * graph.skin
     candidates = np.flatnonzero(total > 0.05)
+    if not len(candidates):
+        raise BadInput(
+            "The photographs show too little bare skin of the face: choose one from the front, "
+            "without veil or mask."
+        )
     chosen = candidates[:: max(1, len(candidates) // _SUBSET)]
     people = len(head.subjects)
     colours = np.empty((people, len(chosen), 3), dtype=np.float32)

@@ -23,7 +23,7 @@ from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
 from head360.heads.codes import Weights, draw, hair_weights, texture_weights
 from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
 from head360.heads.refining import from_arrays, refine_picture, to_arrays
-from head360.heads.windows import LUMINANCE, Dye, autocast, render_window, warp_occupancy
+from head360.heads.windows import LUMINANCE, Dye, autocast, closed, render_window, warp_occupancy
 from head360.networks.banks import Blend, CodedPlanes, PlaneBank
 from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
 from head360.networks.refine import RefineNet
@@ -291,10 +291,12 @@ class HexPlaneHead(Head):
         look: Look = pose.state["look"]
         lattice: Lattice = pose.state["lattice"]
         with torch.no_grad(), autocast(self.device):
-            out, _, depth = render_window(
+            out, raw_picture, depth = render_window(
                 self.net, look.texture, look.hair, pose.state["planes"], [view],
                 self.hair_box(pose.codes, lattice), lattice, rng=None, dye=look.dye,
             )  # fmt: skip
+        if look.hair is not None:
+            out = closed(out, raw_picture)
         picture = out[0].permute(1, 2, 0).cpu().numpy()[:height, :width]
         alpha = np.clip(picture[..., 3:], 0.0, 1.0)
         alpha = np.where(alpha < 2 / 255, 0.0, np.where(alpha > 253 / 255, 1.0, alpha))

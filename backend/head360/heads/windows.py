@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 from torch import Tensor
+from torch.nn import functional as F
 
 from head360.geometry.lattice import Lattice
 from head360.heads.inputs import ViewInputs
@@ -80,6 +82,31 @@ def enclosure(planes: PosePlanes, points: Tensor) -> Tensor:
     return torch.stack(inside, 1).amin(1)
 
 
+_HAIR = 0.05  # share of hair in a raw pixel's light that counts
+
+
+def closed(out: Tensor, raw: Tensor) -> Tensor:
+    """A finished picture without slits where the raw render is opaque.
+
+    The super-resolution draws the mesh's outline sharply, also where hair stands behind it: there a
+    bright thread would separate face and hair.
+
+    Args:
+        out: (B, 4, H, W) premultiplied RGBA. raw: (B, …, alpha, hair alpha), from
+            :func:`render_window`.
+
+    Returns:
+        (B, 4, H, W) float32; where there is hair, coverage is nowhere below the least of the raw
+        pixels around.
+    """
+    least = -F.max_pool2d(-raw[:, -2:-1].float(), 3, 1, 1)
+    least = least * (F.max_pool2d(raw[:, -1:].float(), 3, 1, 1) > _HAIR)  # only hair stands behind
+    floor = F.interpolate(least, size=out.shape[-2:], mode="bilinear", align_corners=False)
+    alpha = out[:, 3:].float()
+    wanted = torch.maximum(alpha, floor)
+    return torch.cat([out[:, :3].float() / alpha.clamp(min=1 / 255) * wanted, wanted], 1)
+
+
 def render_window(
     net: HexPlaneNet,
     texture: Tensor,
@@ -123,6 +150,11 @@ def render_window(
         points.append(_points(view, samples.depth, samples.spacing))
         if hair is not None and hair_box is not None:
             behind = BOX_HALF * 0.01
+            if rng is None:
+                # A silhouette's own rays are half beside the head: hair behind it shines through.
+                hit = binary_erosion(
+                    hit.reshape(h, w), np.ones((3, 3), dtype=np.bool_), border_value=1
+                ).reshape(-1)
             stop = np.where(hit, view.mesh_depth.reshape(-1) + behind, np.inf).astype(np.float32)
             strands = hair_samples(hair_box, view.rays, stop, hair_count, rng)
             hair_lists.append(strands)

@@ -81,6 +81,9 @@ _SHAPES: dict[type, dict[str, tuple[str, tuple[int, ...], bool]]] = {
 }
 
 
+_LONGEST = 1000  # characters of a name that a request may carry
+
+
 def check_making(body: FitHead | EditHead, limits: Limits) -> None:
     """Names are names, numbers in their ranges.
 
@@ -88,6 +91,9 @@ def check_making(body: FitHead | EditHead, limits: Limits) -> None:
         BadInput: one of them is not, in words for the person who typed it.
     """
     _check_name(body.name, "The new model's name")
+    for field in ("model", "style", "editor", "head"):
+        if len(getattr(body, field, None) or "") > _LONGEST:
+            raise BadInput(f"The {field} is too long: {_LONGEST} characters are allowed.")
     if body.steps is not None and not 1 <= body.steps <= MAX_STEPS:
         raise BadInput(f"{body.steps} steps are out of range: choose 1 to {MAX_STEPS}.")
     if not 0 <= body.seed < 2**31:

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from head360 import protocol
-from head360.errors import BadInput, ModelInvalid
+from head360.errors import BadInput, Head360Error, ModelInvalid
 from head360.files import write_text
 from head360.heads.base import Head
 from head360.protocol import Message
@@ -132,7 +132,7 @@ class Crafts:
             told = work.Stage(stage.name, stage.number, stage.count, text)
             listener.stage(told, stage.picture)
 
-        result = module.fit(
+        result = _without_places(photos, module.fit)(
             photos,
             base,
             settings,
@@ -239,3 +239,18 @@ def _sign(package: Path, name: str, consent: str) -> None:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelInvalid(f"The new model in {package} has no manifest: try again.") from error
     write_text(file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
+
+def _without_places(photos: Sequence[Path], made: Callable[..., Any]) -> Callable[..., Any]:
+    """``made``, its errors naming photographs without the hidden folder that they lie in."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return made(*arguments, **options)
+        except Head360Error as error:
+            text = str(error)
+            for photo in photos:
+                text = text.replace(str(photo), photo.name)
+            raise type(error)(text) from error
+
+    return call

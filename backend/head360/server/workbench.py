@@ -144,6 +144,9 @@ class Workbench:
         assert job is not None
         assert self._lane is not None
         if isinstance(body, work.WorkerReady):
+            if job.stopping is not None:  # cancelled while the worker started
+                self._end(Stopped(0, job.stopping))
+                return
             task, blobs = self._task(job)
             job.blobs = {}  # the photographs are the worker's now
             self._lane.give(task, blobs, TIME_LIMIT)

@@ -43,6 +43,15 @@ HEADS = 4
 _ADVANCE_GAP = 0.25  # seconds between two reports of progress
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one package from another of the same name; None for what is no file."""
+    try:
+        found = (path / "manifest.json" if path.is_dir() else path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
 class Studio:
     """Loaded heads and recent poses; turns tasks into answers."""
 
@@ -52,6 +61,7 @@ class Studio:
         self._takes_device = "device" in inspect.signature(factory).parameters
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._poses: OrderedDict[tuple[work.HeadRef, bytes], Pose] = OrderedDict()
+        self._stamps: dict[str, tuple[int, int] | None] = {}
         stand_in = "" if factory.__module__.startswith("head360.") else factory.__module__
         self.crafts = Crafts(device, diffusion, lambda path: self._head(str(path)), stand_in)
 
@@ -115,6 +125,12 @@ class Studio:
         self._heads.clear()
 
     def _head(self, path: str) -> Head:
+        stamp = _stamp(Path(path))
+        if self._stamps.get(path, stamp) != stamp:  # another model has taken the name
+            self._heads.pop(path, None)
+            for key in [key for key in self._poses if key[0].path == path]:
+                del self._poses[key]
+        self._stamps[path] = stamp
         if path not in self._heads:
             options = {"device": self._device} if self._takes_device else {}
             self._heads[path] = self._factory(Path(path), **options)
