@@ -29,7 +29,7 @@ _STEP = 1.5  # between the copies
 _PEAK = 0.3  # the finder's certainty from which a place is looked at closely
 _CASCADE = 0.9  # how far a face that the cascade sees is trusted
 _LOOKED_AT = 16  # places
-_CERTAIN = 0.6  # of both networks together, from which it is a face
+_CERTAIN = 0.7  # of both networks together, from which it is a face
 _SCATTER = 0.06  # of the looks at one face over its side: more of it speaks against it
 _OVERLAP = 0.3  # of two boxes: from then on they are one face
 # Crops whose mean is the answer: (zoom, degrees, mirrored).
