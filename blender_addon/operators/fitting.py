@@ -239,8 +239,6 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
     def poll(cls, context):
         return _can_fit(cls, context)
 
-    _made = ""  # the new model, as soon as it lies in the models folder
-
     def paths(self):
         """The chosen files."""
         folder = Path(bpy.path.abspath(self.directory))
@@ -287,8 +285,9 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
             stopped = isinstance(session.last_error, Cancelled)
             # An error stands in the red box already.
             outcome.text = "Stopped: nothing was made." if stopped else ""
-            if self._made:  # stopped while it was being loaded
-                outcome.text = f"The model {self._made} was made: choose it under Head."
+            made = getattr(self, "_made", "")
+            if made:  # stopped while it was being loaded
+                outcome.text = f"The model {made} was made: choose it under Head."
             outcome.icon, outcome.notes = "INFO", []
             begin_stages()
         if context.area is not None:
@@ -325,7 +324,7 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
         yield Phase("reading the photographs", 0.0)
         photos = yield in_thread(lambda: read_photos(paths, limits))
         made = yield session.connected().fit_head(photos, **wanted), add_stage
-        self._made = made.model
+        self._made = made.model  # lies in the models folder from now on
         yield Phase("loading the new head", 1.0)
         yield from session.models_steps()
         info, rgba = yield from looks.look_steps(made.model, None, "")
