@@ -10,22 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-
-def mix(takes: list[list[str]], every: int, turn: int) -> list[str]:
-    """Lines of one CSV from the lines of several that have the same header."""
-    if any(take[0] != takes[0][0] for take in takes):
-        raise SystemExit("The takes have different columns.")
-    rows = [take[1::every] for take in takes]
-    woven: list[str] = []
-    for first in range(0, max(map(len, rows)), turn):
-        for take in rows:
-            woven += take[first : first + turn]
-    lines = [takes[0][0]]
-    for number, row in enumerate(woven):
-        second, frame = divmod(2 * number, 60)  # timecodes count sixtieths
-        rest = row.partition(",")[2]
-        lines.append(f"10:{second // 60:02d}:{second % 60:02d}:{frame:02d}.000,{rest}")
-    return lines
+from head360.errors import Head360Error
+from head360.files import write_text
+from head360.training.gaussian_film import weave
 
 
 def main() -> None:
@@ -37,7 +24,10 @@ def main() -> None:
     parser.add_argument("--turn", type=int, default=12, help="rows of one take in a row")
     chosen = parser.parse_args()
     takes = [path.read_text(encoding="utf-8").splitlines() for path in chosen.takes]
-    chosen.out.write_text("\n".join(mix(takes, chosen.every, chosen.turn)) + "\n", encoding="utf-8")
+    try:
+        write_text(chosen.out, "\n".join(weave(takes, chosen.every, chosen.turn)) + "\n")
+    except Head360Error as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

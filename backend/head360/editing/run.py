@@ -162,6 +162,7 @@ class _Job:
         self._prepared = 0.0
 
     def run(self, lpips: Sequence[Path], model_name: str) -> EditResult:
+        """Views, edits, learning, package and sheet; see :func:`edit`."""
         settings, editor = self.settings, self.editor
         name = settings.name or _name(model_name, self.codes.subject, editor.name)
         alone_head, codes = alone(self.head, self.codes, name, free_hair=settings.hair)

@@ -332,6 +332,7 @@ def _hair_values(
     hull = gaussian_filter(box.astype(np.float32), _HULL_BLUR)
 
     def add(points: Floats, value: Floats) -> Floats:
+        """The mesh's ``value`` (M,) at (M, 3) points, raised by the hair's density."""
         near = map_coordinates(hull, _cells(points).T, order=1, mode="nearest")
         index = np.flatnonzero((near > _HULL_EDGE / 2) & (value < 1.0))
         density = _hair_density(head, pose, points[index])
