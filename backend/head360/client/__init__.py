@@ -3,15 +3,7 @@
 Runs inside Blender: numpy, msgspec and pyzmq alone.
 """
 
-from head360.client.api import (
-    Client,
-    HeadMesh,
-    ModelInfo,
-    Photo,
-    RenderedFrame,
-    SequenceFrame,
-    SurfaceMesh,
-)
+from head360.client.api import Client
 from head360.client.jobs import (
     Cancelled,
     Done,
@@ -24,6 +16,14 @@ from head360.client.jobs import (
     StageDone,
 )
 from head360.client.sequence import SequenceWriter, parameters_hash
+from head360.client.values import (
+    HeadMesh,
+    ModelInfo,
+    Photo,
+    RenderedFrame,
+    SequenceFrame,
+    SurfaceMesh,
+)
 from head360.protocol import HeadInfo, HeadMade, Status, Welcome
 
 __all__ = [

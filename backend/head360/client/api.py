@@ -10,7 +10,6 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,81 +21,22 @@ from head360 import connection as connection_file
 from head360 import protocol
 from head360.client.jobs import Job, SequenceResult
 from head360.client.transport import Transport
+from head360.client.values import (
+    Floats,
+    HeadMesh,
+    ModelInfo,
+    Photo,
+    RenderedFrame,
+    SequenceFrame,
+    SurfaceMesh,
+    frame_of,
+    mesh_of,
+    models_of,
+    surface_of,
+)
 from head360.errors import BadInput, TryAgain
-from head360.protocol import HeadInfo, HeadMade, Message, Status, Welcome
+from head360.protocol import HeadInfo, HeadMade, Status, Welcome
 from head360.rendering.cameras import Camera
-
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """One installed model. ``thumbnail`` is PNG bytes or None; ``licence`` is a short text;
-    ``made_by`` tells of a fitted or edited model, such as ``head360 fit``."""
-
-    name: str
-    kind: str
-    subjects: tuple[str, ...]
-    styles: tuple[str, ...]
-    licence: str
-    preset: str
-    note: str
-    thumbnail: bytes | None
-    made_by: str = ""
-
-
-@dataclass(frozen=True)
-class HeadMesh:
-    """Arrays of ``heads.base.HeadMesh`` (same names, shapes and units), without torch."""
-
-    vertices: Floats
-    faces: NDArray[np.int32]
-    uvs: Floats
-    face_uvs: NDArray[np.int32]
-    deltas: Floats
-    parts: NDArray[np.uint8]
-    part_names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SurfaceMesh:
-    """Arrays of ``heads.base.Surface`` (same names, shapes, units and colour space)."""
-
-    vertices: Floats
-    faces: NDArray[np.int32]
-    colours: Floats
-    normals: Floats
-    uvs: Floats | None = None
-    face_uvs: NDArray[np.int32] | None = None
-    texture: NDArray[np.uint8] | None = None
-    removed: int = 0
-
-
-@dataclass(frozen=True)
-class SequenceFrame:
-    """One frame to render. ``number`` names the picture; ``blendshapes`` (52,) in [0, 1]."""
-
-    number: int
-    blendshapes: Floats
-    camera: Camera
-
-
-@dataclass(frozen=True)
-class RenderedFrame:
-    """``rgba`` (H, W, 4) uint8, sRGB, straight alpha, top row first; ``depth`` (H, W) float32,
-    planar metres, +inf where nothing is; ``seconds`` of rendering on the backend."""
-
-    rgba: NDArray[np.uint8]
-    depth: Floats
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photograph to fit a head to: the file's bytes, and its name without a folder."""
-
-    name: str
-    data: bytes
 
 
 class Client:
@@ -235,7 +175,7 @@ class Client:
 
     def submit_models(self, timeout: float = 10.0, thumbnails: bool = True) -> Job[list[ModelInfo]]:
         return self._submit(
-            protocol.ListModels(thumbnails), "models.list", timeout=timeout, decode=_models
+            protocol.ListModels(thumbnails), "models.list", timeout=timeout, decode=models_of
         )
 
     def submit_editors(self, timeout: float = 60.0) -> Job[dict[str, str]]:
@@ -254,7 +194,7 @@ class Client:
         )
 
     def submit_head_mesh(self, head_id: str, timeout: float = 60.0) -> Job[HeadMesh]:
-        return self._submit(protocol.GetMesh(head_id), "head.mesh", timeout=timeout, decode=_mesh)
+        return self._submit(protocol.GetMesh(head_id), "head.mesh", timeout=timeout, decode=mesh_of)
 
     def submit_render_frame(
         self,
@@ -274,7 +214,7 @@ class Client:
             "render.frame",
             blobs={"blendshapes": _weights(blendshapes), "camera": _labels([camera])[0]},
             timeout=timeout,
-            decode=_frame,
+            decode=frame_of,
         )
 
     def render_sequence(
@@ -307,7 +247,7 @@ class Client:
             protocol.ExtractSurface(head_id, resolution, texture),
             "surface.extract",
             blobs={"blendshapes": _weights(blendshapes)},
-            decode=_surface,
+            decode=surface_of,
         )
 
     def fit_head(
@@ -441,35 +381,3 @@ def _weights(blendshapes: ArrayLike) -> Floats:
 
 def _labels(cameras: Sequence[Camera]) -> NDArray[np.float64]:
     return np.stack([np.asarray(camera.flat25(), dtype=np.float64) for camera in cameras])
-
-
-def _models(message: Message) -> list[ModelInfo]:
-    models = []
-    for index, info in enumerate(message.body.models):
-        picture = message.blobs.get(f"thumbnail.{index}")
-        models.append(
-            ModelInfo(
-                info.name,
-                info.kind,
-                tuple(info.subjects),
-                tuple(info.styles),
-                info.licence,
-                info.preset,
-                info.note,
-                None if picture is None else picture.tobytes(),
-                info.made_by,
-            )
-        )
-    return models
-
-
-def _mesh(message: Message) -> HeadMesh:
-    return HeadMesh(**message.blobs, part_names=tuple(message.body.part_names))
-
-
-def _frame(message: Message) -> RenderedFrame:
-    return RenderedFrame(message.blobs["rgba"], message.blobs["depth"], message.body.seconds)
-
-
-def _surface(message: Message) -> SurfaceMesh:
-    return SurfaceMesh(**message.blobs, removed=message.body.removed)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from head360 import files, provenance
-from head360.client.api import SequenceFrame
+from head360.client.values import SequenceFrame
 from head360.errors import BadInput
 
 LISTING = "frames.jsonl"

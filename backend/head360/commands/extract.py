@@ -16,7 +16,7 @@ from head360.commands import add_device, add_json, add_person, emit_json, say
 from head360.errors import BadInput
 
 if TYPE_CHECKING:
-    from head360.client.api import SurfaceMesh
+    from head360.client import SurfaceMesh
 
 SUFFIXES = (".glb", ".obj", ".ply")
 
