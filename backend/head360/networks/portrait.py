@@ -18,6 +18,7 @@ KIND = "portrait-landmarks"  # what a file with weights of a PortraitNet says th
 MARGIN = 1.5  # side of a crop over the side of the box around the 68 landmarks
 LANDMARKS, DENSE = 68, 468
 POINTS = LANDMARKS + DENSE
+_INSIDE = 0.92  # half crops: points guessed beyond are not looked for in the maps
 
 
 class ConvNorm(nn.Module):
@@ -96,11 +97,20 @@ def fold(net: Net) -> Net:
 
 @dataclass(frozen=True)
 class LandmarkConfig:
-    """Of a :class:`LandmarkNet`: pixels per side of a crop, channels at the end, features."""
+    """Of a :class:`LandmarkNet`.
+
+    Attributes:
+        size: pixels per side of a crop; a multiple of 16.
+        channels: at the end of the trunk.
+        features: from which all points are guessed at once.
+        maps: channels of the branch that looks for each of the 68 points by itself; 0 leaves it
+            out, as in weights of version 0.1.
+    """
 
     size: int = 112
     channels: int = 80
     features: int = 160
+    maps: int = 0
 
 
 @dataclass
@@ -109,13 +119,58 @@ class Marks:
 
     Attributes:
         points: (B, 536, 2) in [−1, 1] over the crop (and beyond, where they lie outside).
+        guess: (B, 536, 2) what the whole crop says at once; the same as ``points`` without maps.
+        heat: (B, 68, S/4, S/4) log probability that a point is in a cell, or None without maps.
         log_deviation: (B, 536) natural log of the expected distance from the truth, same unit.
         face: (B,) logit that the crop shows a face, roughly centred.
     """
 
     points: Tensor
+    guess: Tensor
+    heat: Tensor | None
     log_deviation: Tensor
     face: Tensor
+
+
+class PointMaps(nn.Module):
+    """Where each of the 68 points is, by the mean of a map of probabilities.
+
+    The mean has gradients and no rounding (integral regression: Sun et al. 2018; Nibali et al.
+    2018). It cannot lie outside the crop.
+
+    Args:
+        channels: of the trunk at strides 4, 8 and 16.
+        wide: channels of this branch.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], wide: int) -> None:
+        super().__init__()
+        fine, middle, coarse = channels
+        self.coarse = ConvNorm(coarse, wide, act=False)
+        self.middle = ConvNorm(middle, wide, act=False)
+        self.fine = ConvNorm(fine, wide, act=False)
+        self.mix = Bottleneck(wide, wide, widen=2)
+        self.last = nn.Sequential(Bottleneck(wide, wide, widen=2), ConvNorm(wide, wide))
+        self.maps = nn.Conv2d(wide, LANDMARKS, 1)
+        nn.init.normal_(self.maps.weight, std=0.02)
+
+    def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """Trunk at strides 4, 8, 16 → (B, 68, 2) places in half crops, (B, 68, H, W) log chance."""
+        y = F.interpolate(self.coarse(coarse), scale_factor=2.0, mode="bilinear")
+        y = self.mix(y + self.middle(middle))
+        y = F.interpolate(y, scale_factor=2.0, mode="bilinear")
+        logits = self.maps(self.last(y + self.fine(fine)))
+        heat = logits.flatten(2).log_softmax(2)
+        places = torch.einsum("bkn,nd->bkd", heat.exp(), self.grid(logits))
+        return places, heat.unflatten(2, logits.shape[2:])
+
+    def grid(self, like: Tensor) -> Tensor:
+        """(H·W, 2) x and y of the cells' middles in half crops."""
+        rows, columns = (
+            (torch.arange(n, device=like.device) * 2 + 1) / n - 1 for n in like.shape[2:]
+        )
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        return torch.stack([x, y], 2).flatten(0, 1)
 
 
 class LandmarkNet(nn.Module):
@@ -142,6 +197,11 @@ class LandmarkNet(nn.Module):
         self.mix = nn.Linear(24 * cells + wide, config.features)
         self.points = nn.Linear(config.features, POINTS * 2)
         self.deviation = nn.Linear(config.features, POINTS)
+        self.maps = PointMaps((24, 40, wide), config.maps) if config.maps else None
+        if config.maps:
+            # What the maps correct of the 68 points moves the others along.
+            self.carry = nn.Linear(LANDMARKS * 2, (POINTS - LANDMARKS) * 2, bias=False)
+            nn.init.zeros_(self.carry.weight)
         self.face = nn.Linear(wide, 1)
         nn.init.normal_(self.points.weight, std=0.01)
         nn.init.normal_(self.deviation.weight, std=0.01)
@@ -150,13 +210,22 @@ class LandmarkNet(nn.Module):
 
     def forward(self, x: Tensor) -> Marks:
         """(B, 3, S, S) sRGB in [0, 1]."""
-        y = self.body(x * 2 - 1)
+        fine = self.body[:4](x * 2 - 1)
+        middle = self.body[4:7](fine)
+        y = self.body[7:](middle)
         pooled = y.mean((2, 3))
         features = F.relu(self.mix(torch.cat([self.narrow(y).flatten(1), pooled], 1)))
+        points = guess = self.points(features).unflatten(1, (POINTS, 2))
+        heat = None
+        if self.maps is not None:
+            found, heat = self.maps(fine, middle, y)
+            inside = (guess[:, :LANDMARKS].abs() < _INSIDE).all(2, keepdim=True)
+            found = torch.where(inside, found, guess[:, :LANDMARKS])
+            moved = (found - guess[:, :LANDMARKS]).flatten(1).detach()
+            dense = guess[:, LANDMARKS:] + self.carry(moved).unflatten(1, (-1, 2))
+            points = torch.cat([found, dense], 1)
         return Marks(
-            self.points(features).unflatten(1, (POINTS, 2)),
-            self.deviation(features).clamp(-6.0, 1.0),
-            self.face(pooled)[:, 0],
+            points, guess, heat, self.deviation(features).clamp(-6.0, 1.0), self.face(pooled)[:, 0]
         )
 
 

@@ -23,6 +23,8 @@ Floats = NDArray[np.floating]
 
 _SHARP = 0.012  # of half a crop: errors below count by their square, above by their size
 _POINT, _DENSE, _SPREAD, _FACE, _HEAT, _BOX = 10.0, 0.7, 0.15, 0.5, 1.0, 0.5  # weights of the terms
+_GUESS, _MAP = 3.0, 0.1  # of what the whole crop guesses, and of the shape of the maps
+_BLUR = 1.0  # cells: standard deviation that a map should have around its point
 _SHOWN = 12
 
 
@@ -66,7 +68,7 @@ class LandmarkLesson:
         portions: Portions | None = None,
         recipe: dict[str, Any] | None = None,
     ) -> None:
-        self.config, self.seed = config or LandmarkConfig(), seed
+        self.config, self.seed = config or LandmarkConfig(maps=64), seed
         self.portions = portions = portions or Portions()
         self.recipe = recipe or {}
         size = self.config.size
@@ -232,7 +234,7 @@ def mark_losses(
     """
     marks = net.marks(pixels)
     error = (marks.points - points).norm(dim=2)
-    smooth = torch.sqrt(error**2 + _SHARP**2) - _SHARP
+    smooth = _softened(error)
     # The deviation learns from the error without moving the points: distances of a cloud of
     # points that is as wide in all directions follow a gamma distribution of shape 2.
     deviation = marks.log_deviation
@@ -242,10 +244,38 @@ def mark_losses(
         share = weight[:, part] / weight[:, part].sum().clamp(min=1.0)
         parts[name] = _POINT * gain * (smooth[:, part] * share).sum()
         parts[f"s{name[1:]}"] = _SPREAD * gain * (spread[:, part] * share).sum()
+    if marks.heat is not None:
+        share = weight / weight.sum().clamp(min=1.0)
+        guessed = _softened((marks.guess - points).norm(dim=2))
+        parts["guess"] = _GUESS * (guessed * share).sum()
+        parts["maps"] = _MAP * map_loss(net, marks.heat, points[:, :68], weight[:, :68])
     known = face >= 0
     logits = marks.face[known]
     parts["face"] = _FACE * F.binary_cross_entropy_with_logits(logits, face[known].float())
     return parts
+
+
+def _softened(error: Tensor) -> Tensor:
+    """Distances, squared where they are small."""
+    return torch.sqrt(error**2 + _SHARP**2) - _SHARP
+
+
+def map_loss(net: PortraitNet, heat: Tensor, points: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy of the maps with a round blob at each point, so that they have one peak.
+
+    Args:
+        net: trained.
+        heat: (B, 68, H, W) log probabilities; points: (B, 68, 2); weight: (B, 68).
+    """
+    assert net.marks.maps is not None
+    grid = net.marks.maps.grid(heat)
+    cell = 2 / heat.shape[-1]
+    away = (points[:, :, None] - grid).square().sum(3) / (2 * (_BLUR * cell) ** 2)
+    blob = (-away).softmax(2)
+    entropy = -(blob * heat.flatten(2)).sum(2)
+    inside = (points.abs() < 1).all(2)
+    share = weight * inside
+    return (entropy * share).sum() / share.sum().clamp(min=1.0)
 
 
 def finder_losses(net: PortraitNet, pixels: Tensor, boxes: list[Floats]) -> dict[str, Tensor]:
