@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+from scipy.ndimage import distance_transform_edt
 
 from head360.datasets import labels as classes
 
@@ -125,6 +126,33 @@ def beanie(rng: np.random.Generator, labels: NDArray[np.uint8], points: Floats) 
     if rng.random() < 0.3:  # hair above the rim is pressed under it
         inside = np.maximum(inside, (labels == classes.HAIR).astype(np.float32))
     return (inside * np.clip((above - rim) / 1.5 + 0.5, 0, 1)).astype(np.float32)
+
+
+def wool(rng: np.random.Generator, ink: Floats, cover: Floats, points: Floats) -> Floats:
+    """(S, S, 3) ``ink`` as cloth on a round head: shaded towards its outline, ribbed, with a brim.
+
+    Args:
+        rng: draws how strong each is.
+        ink: (S, S, 3) of the cloth laid flat.
+        cover: (S, S) of the hat.
+        points: (68, 2) landmarks, pixels.
+    """
+    size = len(cover)
+    eyes, right, down, height = _frame(points)
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) + 0.5
+    across = ((x - eyes[0]) * right[0] + (y - eyes[1]) * right[1]) / height
+    above = -((x - eyes[0]) * down[0] + (y - eyes[1]) * down[1]) / height
+    inside = distance_transform_edt(cover > 0.5) / height
+    light = 1 - rng.uniform(0, 0.6) * np.exp(-inside / rng.uniform(0.06, 0.25))
+    light += rng.uniform(-0.35, 0.35) * across
+    if rng.random() < 0.5:
+        waves = rng.uniform(8, 40) * 2 * np.pi
+        light *= 1 + rng.uniform(0, 0.25) * np.sin(waves * (across + 0.1 * across**3))
+    if rng.random() < 0.5:  # folded up, and dark under the fold
+        fold = above - rng.uniform(0.5, 1.0)
+        light *= 1 + rng.uniform(-0.2, 0.3) * (fold < 0)
+        light *= 1 - rng.uniform(0, 0.5) * np.exp(-np.abs(fold) / 0.03)
+    return np.clip(ink * np.clip(light, 0, 1.6)[..., None], 0, 1).astype(np.float32)
 
 
 def patches(rng: np.random.Generator, size: int) -> Floats:

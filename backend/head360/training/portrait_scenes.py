@@ -140,7 +140,12 @@ class Scenes:
         if rng.random() < s.hat:
             named = canvas.bust.argmax(0).astype(np.uint8)
             cover = portrait_props.beanie(rng, named, canvas.places())
-            canvas.paint(_stuff(rng, size), cover, BACKGROUND)
+            cloth = _stuff(rng, size)
+            if rng.random() < 0.7:
+                plain = _colour(rng) * rng.uniform(0.1, 1.0)
+                cloth = plain[:, None, None] * (0.85 + 0.3 * _noise(rng, size, size // 2))
+            ink = portrait_props.wool(rng, cloth.transpose(1, 2, 0), cover, canvas.places())
+            canvas.paint(_planes(ink), cover, BACKGROUND)
         if rng.random() < s.occluder:
             cover = portrait_props.patches(rng, size)
             canvas.paint(_stuff(rng, size), cover, BACKGROUND)
