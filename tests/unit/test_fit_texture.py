@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from head360.arkit import COUNT, INDEX
 from head360.datasets import labels as classes
 from head360.errors import BadInput
 from head360.evaluation_fitting import aligned, shape_error
-from head360.fitting import inversion
+from head360.fitting import inversion, targets
 from head360.fitting.gaze import find_gaze, looking
-from head360.fitting.hair import agreement
+from head360.fitting.hair import above_brows, agreement, head_mask, wears_hat
 from head360.fitting.light import harmonics, light_of, shading, two_faced
 from head360.fitting.package import check_out, safe_name, save_head, single_head
 from head360.fitting.reference import complete
@@ -182,10 +183,11 @@ def test_the_seam_solves_poissons_equation(graph: SkinGraph) -> None:
     from head360.fitting import reference as module
 
     inside = np.flatnonzero(graph.skin)
+    pull = module.tone_pull(graph.texels.size)
     known = np.log(colour / 0.5)
     twin = np.where(graph.twin >= 0, weight[graph.twin], 0.0) * module._TWIN
     tone = np.median(known[graph.skin & (weight > 0.2)], 0)
-    matrix = np.diag((weight + twin + module._PULL)[inside])
+    matrix = np.diag((weight + twin + pull)[inside])
     rows = {texel: row for row, texel in enumerate(inside)}
     for a, b in graph.edges:
         one, other = rows[a], rows[b]
@@ -193,7 +195,7 @@ def test_the_seam_solves_poissons_equation(graph: SkinGraph) -> None:
         matrix[other, other] += module._FLOW
         matrix[one, other] -= module._FLOW
         matrix[other, one] -= module._FLOW
-    right = weight[:, None] * known + twin[:, None] * known[graph.twin] + module._PULL * tone
+    right = weight[:, None] * known + twin[:, None] * known[graph.twin] + pull * tone
     dense = np.linalg.solve(matrix, right[inside])
     assert np.abs(ratio[inside] - dense).max() < 1e-4
     back = graph.skin & (points[:, 2] < -0.05)
@@ -220,8 +222,8 @@ def test_inversion_finds_a_texture_and_leaves_the_rest_alone(head: HexPlaneHead)
     start, other = head.net.textures(Blend.of(0)), head.net.textures(Blend.of(1))
     view = wearing.window(pose, orbit(0.0, 0.0), 32)
     with torch.no_grad():
-        wanted = inversion.on_white(wearing.render(other, pose, [view])[0])
-        before = inversion.on_white(wearing.render(start, pose, [view])[0])
+        wanted = targets.on_white(wearing.render(other, pose, [view])[0])
+        before = targets.on_white(wearing.render(start, pose, [view])[0])
     weight = torch.from_numpy((view.coverage > 0.5).astype(np.float32))[None, None]
     target = inversion.Target(pose, view, wanted, weight, True)
     phases: list[float] = []
@@ -230,7 +232,7 @@ def test_inversion_finds_a_texture_and_leaves_the_rest_alone(head: HexPlaneHead)
         lambda share, _: phases.append(share), inversion.Gains(rate=0.16, smooth=0.02),
     )  # fmt: skip
     with torch.no_grad():
-        after = inversion.on_white(wearing.render(found.texture, pose, [view])[0])
+        after = targets.on_white(wearing.render(found.texture, pose, [view])[0])
     first = float(((before - wanted) * weight).abs().mean())
     last = float(((after - wanted) * weight).abs().mean())
     assert last < 0.4 * first
@@ -246,14 +248,14 @@ def test_toning_follows_the_atlas_and_leaves_hair(head: HexPlaneHead, graph: Ski
         head.identity(codes.shape)[0].pose(NEUTRAL), head.model.topology, CONFIG.plane_size
     )
     view = _wearing(head, None).window(pose, orbit(0.0, 0.0), 64)
-    ratios = inversion.ratio_texture(
+    ratios = targets.ratio_texture(
         graph, np.full((graph.count, 3), np.log(0.5), dtype=np.float32), "cpu"
     )
     picture = torch.ones(1, 4, 64, 64)
-    bare = inversion.toned(picture, torch.zeros(1, 1, 64, 64), view, ratios)[0, 0].numpy()
+    bare = targets.toned(picture, torch.zeros(1, 1, 64, 64), view, ratios)[0, 0].numpy()
     covered = view.coverage > 0.99
     assert np.median(bare[covered]) == pytest.approx(0.5, abs=0.02)
-    worn = inversion.toned(picture, torch.ones(1, 1, 64, 64), view, ratios)
+    worn = targets.toned(picture, torch.ones(1, 1, 64, 64), view, ratios)
     assert torch.equal(worn[:, :3], picture[:, :3])
 
 
@@ -276,13 +278,38 @@ def test_outlines_agree_by_their_common_area() -> None:
     hair[:5] = 1.0
     bare, nothing = hair < 0.5, np.zeros_like(hair)
     assert agreement(hair, hair, bare) == pytest.approx(1.0)
-    assert agreement(hair[::-1], hair, bare) == pytest.approx(0.0)
-    assert agreement(nothing, hair, bare) == 0.0
+    assert agreement(hair[::-1], hair, bare) < 0.03
+    assert agreement(nothing, hair, bare) < 0.03
     assert agreement(nothing, nothing, bare) == 1.0
+    assert agreement(hair[::-1], hair, bare, nothing > 0) == 1.0  # where nothing is known
     # One line too much over the face is worse than one line too few.
     more, less = hair.copy(), hair.copy()
     more[5], less[4] = 1.0, 0.0
     assert agreement(more, hair, bare) < agreement(less, hair, bare)
+
+
+def test_a_hat_is_what_covers_the_skull_and_is_neither_hair_nor_skin(head: HexPlaneHead) -> None:
+    topology = head.model.topology
+    vertices = head.model.identity(head.model.mean_shape).pose(NEUTRAL)
+    pose = pose_inputs(vertices, topology, 48)
+    blank = np.zeros((96, 96), dtype=np.float32)
+    sight = Sight(
+        np.zeros((96, 96, 3), np.float32), blank == 0, np.full((96, 96), classes.SKIN, np.uint8),
+        blank, blank, orbit(30.0, 10.0), NEUTRAL,
+    )  # fmt: skip
+    above = above_brows(sight, pose, topology)
+    skull = above & head_mask(sight, pose, topology)
+    brows, _ = sight.camera.project(vertices[topology.landmarks68[17:27]], 96, 96)
+    rows = brows[:, 1].astype(int)
+    assert above[: rows.min() - 4].all()
+    assert not above[rows.max() + 4 :].any()
+    assert not wears_hat(skull, sight)  # bald
+    for label, hat in ((classes.HAIR, False), (classes.BACKGROUND, True)):
+        labels = np.where(skull, label, classes.SKIN).astype(np.uint8)
+        assert wears_hat(skull, dataclasses.replace(sight, labels=labels)) is hat
+    # What the photograph does not show is no hat.
+    outside = dataclasses.replace(sight, labels=labels, known=~skull)
+    assert not wears_hat(skull, outside)
 
 
 # --- package --------------------------------------------------------------------------------------

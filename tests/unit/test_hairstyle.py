@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from portrait_tools import landmarks, write_set
 
-from head360.datasets.labels import HAIR, SKIN
+from head360.datasets.labels import BROWS, HAIR, SKIN
 from head360.errors import BadInput, ModelInvalid
 from head360.fitting import hairstyle
 from head360.fitting.parsing import Parsing
@@ -95,6 +95,16 @@ def test_too_little_hair_has_no_colour() -> None:
     hair[0, :8] = 1
     pixels = np.zeros((40, 40, 3), dtype=np.uint8)
     assert hairstyle.hair_colour(pixels, Parsing(np.zeros((40, 40), np.uint8), hair, hair)) is None
+
+
+def test_under_a_hat_the_brows_tell_the_colour() -> None:
+    labels, none = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.float32)
+    labels[20:22, 5:35] = BROWS
+    pixels = np.full((40, 40, 3), 200, dtype=np.uint8)
+    pixels[20:22, 5:35] = (80, 50, 30)
+    found = hairstyle.hair_colour(pixels, Parsing(labels, none, none))
+    assert found is not None
+    assert np.abs(found * 255 - (80, 50, 30)).max() < 2
 
 
 # ------------------------------------------------------------------ networks

@@ -1,7 +1,8 @@
 """The hair of a fitted head: ranked by a classifier, tried on, coloured as in the photograph.
 
 A classifier knows all styles of the studio; a base wears only some. So each of the base's styles is
-put on the fitted head, and where its outline lies over the parsed hair speaks as well.
+put on the fitted head, and where its outline lies over the parsed hair speaks as well. Under a hat
+only what hangs below it counts.
 """
 
 from __future__ import annotations
@@ -15,20 +16,29 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from head360.datasets import labels as classes
 from head360.fitting.inversion import Wearing
 from head360.fitting.sights import Sight
 from head360.fitting.wearable import wearable
+from head360.geometry.topology import Topology
 from head360.heads.base import Codes
 from head360.heads.hexplane import HexPlaneHead
 from head360.heads.inputs import PoseInputs
+from head360.rendering import raster
 from head360.sheets import over, table
 
 Floats = NDArray[np.float32]
 
-_OUTLINE = 3.0  # weight of the outline's agreement against the classifier's log probability
+# Weight of the outline's agreement against the classifier's log probability. On 40 held-out studio
+# people in styles of the starter: 55 % right by the classifier alone, 72 % with 3, 93 % from 10 on.
+_OUTLINE = 12.0
 _FLOOR = 0.02  # probability that every style has
-_BARE = 0.03  # share of hair in the picture below which a bald head agrees
+_LITTLE = 0.01  # share of the picture that hair may be out of place without saying much
+_HAT = 0.4  # share of the skull that is neither hair nor skin, from which on a hat covers it
+_DOUBT = 0.3  # exponent of the classifier's probabilities where it sees a hat
 _SIDE = 192
+_BROWS = slice(17, 27)  # of the 68 landmarks
+_UP = np.array([0.0, 0.05, 0.0], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,14 @@ class Hair:
         top3: (style of the studio or "bald", probability) as the classifier sees it.
         candidates: (style of the base, None for bald; score) best first, Σ = 1.
         picture: (H, W, 3) uint8 the photograph and the best candidates.
+        hat: whether something covers the top of the head.
     """
 
     codes: Codes
     top3: list[tuple[str, float]]
     candidates: list[tuple[str | None, float]]
     picture: NDArray[np.uint8]
+    hat: bool = False
 
 
 def choose_hair(
@@ -72,10 +84,16 @@ def choose_hair(
     plain = Codes(base.subjects[0], np.asarray(shape, dtype=np.float32), None)
     scores: dict[str | None, float] = {}
     likely = dict(wearable(ranking, base.styles))
+    above = above_brows(sight, pose, base.model.topology)
+    hat = wears_hat(above & head_mask(sight, pose, base.model.topology), sight)
+    told = sight.known
+    if hat:
+        told = told & ~above
+        likely = {style: score**_DOUBT for style, score in likely.items()}
     for number, (style, score) in enumerate(likely.items()):
         progress(0.8 * number / len(likely))
         outline = _outline(base, dataclasses.replace(plain, style=style), sight, pose)
-        alike = agreement(outline, sight.hair, sight.face())
+        alike = agreement(outline, sight.hair, sight.face(), told)
         scores[style] = (score + _FLOOR) * float(np.exp(_OUTLINE * alike))
     total = sum(scores.values())
     order = sorted(((s, v / total) for s, v in scores.items()), key=lambda item: -item[1])
@@ -88,19 +106,54 @@ def choose_hair(
     progress(0.8)
     shown = [style, *[other for other, _ in order if other != style][:2]]
     picture = _try_on(base, codes, shown, sight, pose)
-    return Hair(codes, [(n, float(p)) for n, p in ranking[:3]], order, picture)
+    return Hair(codes, [(n, float(p)) for n, p in ranking[:3]], order, picture, hat)
 
 
-def agreement(outline: Floats, hair: Floats, bare: NDArray[np.bool_]) -> float:
-    """0…1: twice the common area by the sum of both areas; bald heads agree with hardly any.
+def agreement(
+    outline: Floats,
+    hair: Floats,
+    bare: NDArray[np.bool_],
+    known: NDArray[np.bool_] | None = None,
+) -> float:
+    """0…1: twice the common area by the sum of both areas, where little of either is no matter.
 
     Hair over ``bare`` skin counts double: hair out of place is seen more than hair that is missing.
+
+    Args:
+        outline, hair: (S, S) shares of hair that a style shows and that the photograph shows.
+        bare: (S, S) where the photograph shows skin.
+        known: (S, S) where it tells whether there is hair; everywhere by default.
     """
-    if outline.max(initial=0.0) <= 0.0:
-        return 1.0 if float(hair.mean()) < _BARE else 0.0
+    if known is not None:
+        outline, hair = outline * known, hair * known
     common = float(np.minimum(outline, hair).sum())
     total = float(outline.sum() + hair.sum() + outline[bare].sum())
-    return 2 * common / max(total, 1e-6)
+    little = _LITTLE * outline.size
+    return (2 * common + little) / (total + little)
+
+
+def above_brows(sight: Sight, pose: PoseInputs, topology: Topology) -> NDArray[np.bool_]:
+    """(S, S) pixels higher than the brows, along the head's own axis."""
+    size = sight.size
+    brows = pose.vertices[topology.landmarks68[_BROWS]].mean(0)
+    ends, _ = sight.camera.project(np.stack([brows, brows + _UP]), size, size)
+    up = ends[1] - ends[0]
+    y, x = np.mgrid[0:size, 0:size] + 0.5
+    return np.asarray((x - ends[0, 0]) * up[0] + (y - ends[0, 1]) * up[1] > 0)
+
+
+def head_mask(sight: Sight, pose: PoseInputs, topology: Topology) -> NDArray[np.bool_]:
+    """(S, S) pixels whose middle shows the posed mesh."""
+    screen = raster.perspective_screen(pose.vertices, sight.camera, sight.size, sight.size)
+    drawn = raster.rasterize(screen[None], topology.faces, sight.size, sight.size)
+    return np.asarray(drawn.face[0] >= 0)
+
+
+def wears_hat(skull: NDArray[np.bool_], sight: Sight) -> bool:
+    """Whether most of the ``skull`` (S, S) that the photograph shows is neither hair nor skin."""
+    seen = skull & sight.known
+    covered = seen & (sight.labels == classes.BACKGROUND)
+    return bool(covered.sum() > _HAT * max(1, seen.sum()))
 
 
 def _outline(base: HexPlaneHead, codes: Codes, sight: Sight, pose: PoseInputs) -> Floats:

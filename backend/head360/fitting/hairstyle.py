@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from head360.datasets.labels import MOUTH, SKIN
+from head360.datasets.labels import BROWS, MOUTH, SKIN
 from head360.errors import BadInput, ModelInvalid
 from head360.fitting.parsing import HasLandmarks, Parsing
 from head360.networks.face_window import FaceFrame, sample_window
@@ -85,7 +85,7 @@ class OwnRanker:
 
 
 def hair_colour(pixels: NDArray[np.uint8], parsing: Parsing) -> Floats | None:
-    """(3,) float32 sRGB in [0, 1] of the hair, or None when there is too little.
+    """(3,) float32 sRGB in [0, 1] of the hair, else of the brows, or None when neither is seen.
 
     Highlights and the darkest shadows are left out; of the rest it is the median in Oklab, where
     distances are those that an eye sees.
@@ -95,9 +95,12 @@ def hair_colour(pixels: NDArray[np.uint8], parsing: Parsing) -> Floats | None:
         parsing: of the same picture.
     """
     likely = parsing.hair[parsing.hair >= _LIKELY]
-    if len(likely) < _LEAST:
-        return None
-    clear = parsing.hair >= min(_SURE, _SURE * float(np.quantile(likely, 0.95)))
+    if len(likely) >= _LEAST:
+        clear = parsing.hair >= min(_SURE, _SURE * float(np.quantile(likely, 0.95)))
+    else:
+        clear = parsing.labels == BROWS
+        if int(clear.sum()) < _LEAST:
+            return None
     seen = to_oklab(pixels[clear].astype(np.float64) / 255)
     low, high = np.quantile(seen[:, 0], (_SHADE, _GLINT))
     middle = seen[(seen[:, 0] >= low) & (seen[:, 0] <= high)]
