@@ -104,7 +104,7 @@ def sole_writer(folder: Path | str) -> Iterator[None]:
             "with TMPDIR."
         ) from error
     try:
-        if not _locked(handle):
+        if not take_lock(handle):
             raise TryAgain(
                 f"Another process is writing {folder}: wait until it ends, or stop it, and run the "
                 "same command again."
@@ -114,8 +114,11 @@ def sole_writer(folder: Path | str) -> Iterator[None]:
         os.close(handle)
 
 
-def _locked(handle: int) -> bool:
-    """Take an exclusive lock without waiting; False when somebody else has it."""
+def take_lock(handle: int) -> bool:
+    """Take an exclusive lock on an open file without waiting; False when somebody else has it.
+
+    It ends when the file is closed, and so with the process.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -364,10 +364,11 @@ class Gateway:
                 raise WireError(
                     "The backend does not know this head any more: create it again.", "NOT_FOUND"
                 )
-        client.jobs[job.id] = job
         if isinstance(body, protocol.FitHead | protocol.EditHead):
             self._workbench.add(job)
+            client.jobs[job.id] = job
             return
+        client.jobs[job.id] = job
         replaced = self._queue.add(job)
         if replaced is not None:
             self._finish(replaced, Stopped(0, "replaced by a newer view"))

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 RESTARTS = 5
 RESTART_WINDOW = 600.0  # seconds
 START_LIMIT = 300.0  # importing torch from a cold disk takes its time
+KILL_LIMIT = 5.0  # seconds: a process that waits for its device or disk outlives being killed
 _DOMAIN = "worker"
 
 
@@ -69,6 +70,7 @@ class Lane:
         self._task = ""
         self._limit = 0.0
         self._excused = False
+        self._killed: float | None = None  # when
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.router_mandatory = 1
@@ -81,6 +83,7 @@ class Lane:
     def _start(self) -> None:
         self.state = "starting"
         self._task = ""
+        self._killed = None
         self._limit = time.monotonic() + START_LIMIT
         self._identity = f"worker-{next(self._generations)}"
         config = work.Config(
@@ -172,6 +175,8 @@ class Lane:
 
     def kill(self) -> None:
         """End the worker process now; ``check`` will report it."""
+        if self._killed is None:
+            self._killed = time.monotonic()
         with contextlib.suppress(OSError):
             self._process.kill()
 
@@ -180,19 +185,23 @@ class Lane:
         return self.state != "disabled" and self._process.poll() is not None
 
     def check(self) -> str | None:
-        """A sentence if the worker has ended since the last call (it is restarted if allowed)."""
+        """A sentence if the worker has ended since the last call (it is restarted if allowed).
+
+        Never waits: one that was killed and does not go is given up after ``KILL_LIMIT``.
+        """
         if self.state == "disabled":
             return None
         code = self._process.poll()
         if code is None:
-            if self.state in ("busy", "starting") and time.monotonic() > self._limit:
-                log.error("the worker does not answer: it is killed")
-                self.kill()
-                self._process.wait(5)
-                code = self._process.poll()
-            else:
+            now = time.monotonic()
+            if self._killed is None:
+                if self.state in ("busy", "starting") and now > self._limit:
+                    log.error("the worker does not answer: it is killed")
+                    self.kill()
                 return None
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            if now - self._killed < KILL_LIMIT:
+                return None
+        how = "it hangs in the system" if code is None else _how(code)
         log.error("the worker stopped (%s)", how)
         if self._once:
             self.state = "disabled"
@@ -220,13 +229,21 @@ class Lane:
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+        for _ in range(2):
+            try:
                 self._process.wait(2)
+                break
+            except subprocess.TimeoutExpired:
+                if self._killed is not None:
+                    log.error("the worker %d does not end: it is left behind", self.pid)
+                    break
+                self.kill()
         self._doorman.forbid(_DOMAIN, self._worker_keys.public)
+
+
+def _how(code: int) -> str:
+    """How a process ended, in words."""
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def last_endpoint(socket: zmq.Socket[Any]) -> str:

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import shutil
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,20 +17,21 @@ from typing import Any
 
 import zmq
 
-from head360 import connection, protocol
-from head360.errors import Head360Error, ModelInvalid
+from head360 import protocol
+from head360.errors import Head360Error, ModelInvalid, TryAgain
 from head360.files import writable_folder
 from head360.protocol import Failure, Message, Stopped
 from head360.server import work
 from head360.server.heads_table import HeadsTable, user_models_dir
 from head360.server.jobs import Job
 from head360.server.lane import Lane
+from head360.server.workplace import Workplace, sweep
 
 log = logging.getLogger(__name__)
 
 CANCEL_GRACE = 3.0  # seconds a cancelled job may take to end by itself; killing it costs nothing
 TIME_LIMIT = 12 * 3600.0  # diffusion on a processor is that slow
-_PREFIX = ".making-"
+MOST_WAITING = 8  # each may hold 66 MiB of photographs
 
 
 class Workbench:
@@ -60,7 +58,7 @@ class Workbench:
         self._tell, self._finish = tell, finish
         self._waiting: deque[Job] = deque()
         self._lane: Lane | None = None
-        self._folder: Path | None = None
+        self._place: Workplace | None = None
         self._name = ""
         sweep(user_models_dir())
 
@@ -69,6 +67,16 @@ class Workbench:
         return len(self._waiting)
 
     def add(self, job: Job) -> None:
+        """Let a job wait for its turn.
+
+        Raises:
+            TryAgain: too many do already.
+        """
+        if len(self._waiting) >= MOST_WAITING:
+            raise TryAgain(
+                f"{len(self._waiting)} fits and edits are waiting already: try again when one of "
+                "them has ended."
+            )
         self._waiting.append(job)
 
     def remove(self, job: Job) -> bool:
@@ -117,8 +125,7 @@ class Workbench:
         self.job = job
         try:
             root = writable_folder(user_models_dir())
-            self._folder = root / f"{_PREFIX}{os.getpid()}-{time.monotonic_ns():x}"
-            self._folder.mkdir(mode=0o700)
+            self._place = Workplace(root)
             self._name = self._free_name(job.body.name, root)
         except OSError as error:
             problem = ModelInvalid(
@@ -161,7 +168,8 @@ class Workbench:
             self._end(body)
 
     def _task(self, job: Job) -> tuple[Any, dict[str, Any]]:
-        body, folder = job.body, str(self._folder)
+        assert self._place is not None
+        body, folder = job.body, str(self._place.folder)
         if isinstance(body, protocol.FitHead):
             assert job.model is not None
             return work.FitTask(
@@ -193,12 +201,12 @@ class Workbench:
 
     def _publish(self, made: work.Made) -> Any:
         """Install the package that the worker left; the answer for the client."""
-        assert self._folder is not None
-        target = self._folder.parent / self._name
+        assert self._place is not None
+        target = self._place.folder.parent / self._name
         try:
             if target.exists():  # a folder that is empty would be replaced without a word
                 raise FileExistsError(None, "it exists by now")
-            (self._folder / "head").rename(target)
+            (self._place.folder / "head").rename(target)
         except OSError as error:
             return Failure(
                 "MODEL_INVALID",
@@ -221,15 +229,6 @@ class Workbench:
             lane.kill()  # it keeps nothing that is worth waiting for
             lane.stop()
             lane.socket.close()
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep(root: Path) -> None:
-    """Remove what backends that were killed left in the middle of a job."""
-    for folder in root.glob(f"{_PREFIX}*") if root.is_dir() else ():
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if not pid.isdigit() or not connection.process_exists(int(pid)):
-            log.info("left by a backend that was killed: %s", folder)
-            shutil.rmtree(folder, ignore_errors=True)
+        place, self._place = self._place, None
+        if place is not None:
+            place.clear()
