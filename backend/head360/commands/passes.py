@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,33 +41,43 @@ def write_passes(
     client: Any,
     head_id: str,
     frames: Sequence[Any],
-    fresh: Collection[int],
+    hashes: Mapping[int, str],
     size: tuple[int, int],
     writer: Any,
     passes: Sequence[str],
+    *,
+    resume: bool,
 ) -> dict[str, Any]:
     """Write ``depth/NNNN.png`` (16-bit grey) and ``alpha/NNNN.png`` (8-bit grey) beside pictures.
 
+    Each folder has a listing of its own: whether a picture was kept tells nothing about what lies
+    beside it, which may be of an earlier take.
+
     Args:
-        frames: all of the sequence; fresh: numbers of those that were just rendered anew.
+        frames: all of the sequence.
+        hashes: of what each of them was rendered with, by number.
+        size: width and height in pixels.
         writer: of the pictures, which are there.
         passes: which.
+        resume: keep what an earlier run wrote of the same frames.
     """
     from PIL import Image
 
-    from head360 import files
+    from head360.client import SequenceWriter
     from head360.commands.local import ProgressLine
     from head360.datasets.png import encode
 
     report: dict[str, Any] = {}
     folders = {name: Path(writer.folder) / name for name in passes if name != "rgba"}
     for name, folder in folders.items():
-        files.writable_folder(folder)
+        beside = SequenceWriter(folder, resume=resume)
         line = ProgressLine(name, len(frames))
         too_far = 0
         for done, frame in enumerate(frames, 1):
-            target = folder / writer.path(frame.number).name
-            if frame.number not in fresh and target.is_file():
+            made_with = hashes[frame.number]
+            if name == "depth":
+                made_with = f"{made_with}/{DEPTH_SCALE}"
+            if beside.is_done(frame.number, made_with):
                 continue
             if name == "alpha":
                 with Image.open(writer.path(frame.number)) as picture:
@@ -76,7 +86,7 @@ def write_passes(
                 _, depth = client.render_frame(head_id, frame.blendshapes, frame.camera, *size)
                 pixels = depth_picture(depth)
                 too_far += int((pixels == _FARTHEST).any())
-            files.write_bytes(target, encode(pixels))
+            beside.write(frame.number, encode(pixels), made_with)
             line.show(done)
         report[name] = str(folder)
         if name == "depth":

@@ -219,8 +219,10 @@ def _run(arguments: argparse.Namespace) -> int:
         start = time.perf_counter()
         _render(client, head.head_id, todo, width, height, writer, hashes)
         seconds = time.perf_counter() - start
-        fresh = {frame.number for frame in todo}
-        beside = write_passes(client, head.head_id, frames, fresh, (width, height), writer, passes)
+        beside = write_passes(
+            client, head.head_id, frames, hashes, (width, height), writer, passes,
+            resume=arguments.resume,
+        )  # fmt: skip
         device = client.welcome.device
     pictures = [writer.path(number) for number in numbers]
     if arguments.sheet is not None:
