@@ -118,17 +118,23 @@ class Flow:
                 self._resume(error=error)
                 return True
         if self._end is None and len(self._writes) < _MOST_WRITES:
-            for event in job.poll():
-                moved = True
-                if isinstance(event, wire.Progress):
-                    self.phase, self.fraction = event.phase, event.fraction
-                elif isinstance(event, wire.FrameDone):
-                    self.fraction = event.step / max(event.of, 1)
-                    self._take(event)
-                elif isinstance(event, wire.StageDone):
-                    self._take(event)
-                else:
-                    self._end = event
+            try:
+                for event in job.poll():
+                    moved = True
+                    if isinstance(event, wire.Progress):
+                        self.phase, self.fraction = event.phase, event.fraction
+                    elif isinstance(event, wire.FrameDone):
+                        self.fraction = event.step / max(event.of, 1)
+                        self._take(event)
+                    elif isinstance(event, wire.StageDone):
+                        self._take(event)
+                    else:
+                        self._end = event
+            except Exception as error:  # noqa: BLE001 - whatever on_part ran into ends the flow
+                # The events after this one are lost, the job's last one perhaps among them.
+                job.cancel()
+                self._resume(error=error)
+                return True
         if self._end is None or self._writes:
             return moved
         if isinstance(self._end, wire.Done):

@@ -157,6 +157,45 @@ def test_wrong_from_the_start(work, context, monkeypatch):
     assert context.window_manager.timers == []
 
 
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_part_that_cannot_be_used_ends_the_flow(addon, caught):
+    from blender_addon.flows import Flow
+
+    from head360.client import Done, FrameDone
+
+    seen, cancelled = [], []
+    # The job's end comes in the same breath as the frame, and never again.
+    batches = [[FrameDone(1, b"png", 0.1, 1, 2), FrameDone(2, b"png", 0.1, 2, 2), Done("all")]]
+    job = SimpleNamespace(
+        poll=lambda: batches.pop() if batches else [], cancel=lambda: cancelled.append(True)
+    )
+
+    def on_part(event):
+        seen.append(event.number)
+        raise RuntimeError("Image 'Frame' has been removed")
+
+    def steps():
+        try:
+            yield job, on_part
+        except RuntimeError:
+            if not caught:
+                raise
+            assert cancelled == [True]  # the backend was told before the caller is
+            return "what there is"
+        finally:
+            seen.append("cleaned")
+
+    flow = Flow("Render", steps())
+    for _ in range(4):
+        flow.advance()
+    assert flow.finished
+    assert seen == [1, "cleaned"]
+    assert cancelled == [True]
+    assert flow.result == ("what there is" if caught else None)
+    assert (flow.error is None) == caught
+    assert caught or "removed" in str(flow.error)
+
+
 def test_autostart_without_a_backend_says_so(addon, monkeypatch):
     from blender_addon import preferences
     from blender_addon import session as module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from test_codes import CODED, FREE, make_head
 from head360 import heads
 from head360.arkit import COUNT, INDEX
 from head360.cli import main
+from head360.commands import edit as command
+from head360.commands.progress import Progress
 from head360.editing import sheet
 from head360.editing.alone import alone
 from head360.editing.editors import list_editors, open_editor
@@ -392,3 +395,38 @@ def test_the_command_lists_edits_and_explains(
         error = json.loads(capsys.readouterr().out)["error"]["message"]
         assert error.count("\n") == 0
         assert error.endswith(".")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_edit_with_the_code_that_is_documented(
+    head: HexPlaneHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], number: signal.Signals,
+) -> None:  # fmt: skip
+    head.save(tmp_path / "model")
+    out = tmp_path / "out"
+    words = ["edit", str(tmp_path / "model"), "--editor", "filter:tan", "--out", str(out)]
+    words += ["--steps", "3", "--views", "3", "--size", "64", "--device", "cpu", "--json"]
+
+    def stopped(*more: str) -> dict[str, Any]:
+        code = main([*words, *more])
+        error: dict[str, Any] = json.loads(capsys.readouterr().out)["error"]
+        assert error["exit_code"] == code
+        return error
+
+    with monkeypatch.context() as patch:  # the first line of progress: no view is taken yet
+        patch.setattr(command, "say", lambda text: signal.raise_signal(number))
+        error = stopped()
+    assert (error["exit_code"], error["code"]) == (128 + number, "CANCELLED")
+    assert "run the same command again" in error["message"]
+    assert not out.exists()
+    if number == signal.SIGTERM:
+        return  # the rest does not depend on it
+    with monkeypatch.context() as patch:  # the first step
+        patch.setattr(Progress, "update", lambda *_: signal.raise_signal(number))
+        error = stopped()
+    assert (error["exit_code"], error["code"]) == (85, "CHECKPOINTED")
+    assert "--resume" in error["message"]
+    with monkeypatch.context() as patch:  # a checkpoint is there, though nothing was added to it
+        patch.setattr(command, "say", lambda text: signal.raise_signal(number))
+        assert stopped("--resume")["exit_code"] == 85
+    assert [path.name for path in out.iterdir()] == ["checkpoint.safetensors"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from head360.commands import add_device, add_json, add_person, emit_json, say, style_of
 from head360.commands.progress import Progress, duration
-from head360.errors import BadInput
+from head360.errors import BadInput, Cancelled
 
 if TYPE_CHECKING:
     from head360.editing.run import EditProgress
@@ -116,10 +116,15 @@ def _edit(arguments: argparse.Namespace) -> int:
                 said = time.monotonic()
                 say(progress.text)
 
-        result = edit(
-            head, codes, editor, settings, arguments.out, show, stop=stop.is_set,
-            lpips=arguments.lpips, model_name=model.info.name,
-        )  # fmt: skip
+        try:
+            result = edit(
+                head, codes, editor, settings, arguments.out, show, stop=stop.is_set,
+                lpips=arguments.lpips, model_name=model.info.name,
+            )  # fmt: skip
+        except Cancelled as error:
+            # Nothing was saved: as if the signal had ended any other command.
+            error.exit_code = 128 + stop.signal
+            raise
     report: dict[str, Any] = {
         "out": str(arguments.out),
         "head": str(result.head_path),
@@ -156,14 +161,24 @@ def _list(editors: dict[str, str], as_json: bool) -> int:
     return 0
 
 
+class _Stop(threading.Event):
+    """Set by a signal, whose number it keeps."""
+
+    signal = int(signal.SIGINT)
+
+    def __call__(self, number: int, _: object) -> None:
+        self.signal = number
+        self.set()
+
+
 @contextlib.contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set, so that the work ends with a checkpoint."""
-    event = threading.Event()
+def _stoppable() -> Iterator[_Stop]:
+    """What SIGTERM and Ctrl-C set, so that the work ends with a checkpoint."""
+    event = _Stop()
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            previous[number] = signal.signal(number, lambda *_: event.set())
+            previous[number] = signal.signal(number, event)
     try:
         yield event
     finally:
