@@ -14,7 +14,7 @@ from head360.errors import BadInput
 from head360.heads.hexplane import HexPlaneHead
 from head360.networks.banks import Blend, CodeConfig, CodedPlanes, PlaneBank
 from head360.rendering.cameras import orbit
-from head360.training.distil import DistilSettings, distil, distil_head
+from head360.training.distil import DistilSettings, distil, distil_head, principal_codes
 
 CODES = CodeConfig(latent=4, w=8, base=128, most=8, residual=16)
 
@@ -42,13 +42,27 @@ def test_the_generator_alone_learns_what_entries_have_in_common() -> None:
     bank = smooth_bank()
     _, early = distil(bank, CODES, DistilSettings(steps=20))
     coded, late = distil(bank, CODES, DistilSettings(steps=200, lr=1e-2))
-    assert late > 0.8 > early
+    assert late > 0.7 > early
     spread = torch.stack([e.detach() for e in bank.entries]).square().mean((0, 1, 2, 3)).sqrt()
     left = [
         ((coded.generate(coded.codes[k]) - bank.entries[k]) / spread).square().mean().detach()
         for k in range(4)
     ]
     assert 1 - float(torch.stack(left).mean()) == pytest.approx(late, abs=1e-5)
+
+
+def test_codes_lie_to_each_other_as_their_entries_do() -> None:
+    entries = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 2, 4, 3)) + 1).float()
+    codes = principal_codes(entries, 16)
+    apart = torch.cdist(codes, codes) / torch.cdist(entries.flatten(1), entries.flatten(1))
+    pairs = apart[~torch.eye(5, dtype=torch.bool)]
+    assert float(pairs.max() / pairs.min()) == pytest.approx(1, abs=1e-4)
+    assert float(codes.square().mean()) == pytest.approx(1, abs=1e-5)
+    # The mapping sees directions only: the average of all codes is no zero.
+    assert float(codes.mean(0).norm() / codes.norm(dim=1).mean()) > 0.6
+    few = principal_codes(entries, 3)
+    assert few.shape == (5, 3)
+    assert torch.equal(few, principal_codes(entries.clone(), 3))
 
 
 def test_the_same_seed_gives_the_same_generator() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,25 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
                           tmp_path / "parts")  # fmt: skip
     with pytest.raises(BadInput, match="refine"):
         other.resume()
+
+
+def test_frozen_pictures_are_rendered_once(
+    head: HexPlaneHead, shots: Shots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafted = []
+    draft = head.draft
+
+    def counted(*arguments: Any) -> Any:
+        drafted.append(arguments)
+        return draft(*arguments)
+
+    monkeypatch.setattr(head, "draft", counted)
+    trainer = RefineTrainer(head, shots, TINY, SETTINGS, tmp_path)
+    pairs = [trainer.pair() for _ in range(40)]
+    assert len(drafted) == 4  # two moments from two sides
+    for source, truth in pairs:  # the truth is the head's own picture, warmer
+        assert (source[:, 0] - truth[:, 0]).abs().max() < 0.02
+        assert (source[:, 2] - truth[:, 2]).max() > 0.05
 
 
 def test_a_run_ends_with_a_head_that_refines(

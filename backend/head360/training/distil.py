@@ -1,9 +1,14 @@
 """Distilling a generator from free planes (``head360 train generator``).
 
 Two cores train free textures and hair planes several times faster than a generator. So the tiny
-preset learns its planes freely; afterwards a StyleGAN2 generator is fitted to them, code by code,
-and each entry keeps as a residual what the generator does not say. The trained heads stay what
-they were, and codes between and beyond them become heads, too.
+preset learns its planes freely; afterwards a StyleGAN2 generator is fitted to them, and each entry
+keeps as a residual what the generator does not say. The trained heads stay what they were, and
+codes between and beyond them become heads, too.
+
+A few dozen entries say nothing of what lies between them: a generator that is fitted to them alone,
+with codes of its own choice, paints a face red and its neck grey. So codes are the entries'
+principal components, and half of the steps look at draws from the codes' Gaussian, which shall be
+the same combinations of the entries.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from head360.errors import BadInput
+from head360.heads.codes import gaussian_weights
 from head360.networks.banks import CodeConfig, CodedPlanes, PlaneBank
 from head360.networks.hexplane import HexPlaneNet
 
@@ -32,16 +38,15 @@ class DistilSettings:
     """Schedule of the fit.
 
     Attributes:
-        steps: per generator; each looks at one entry.
-        lr: peak rate of Adam for the generator, ``lr_codes`` for the codes; both fall to zero.
-        prior: weight of the codes' mean square, which keeps them near N(0, 1).
+        steps: per generator; each looks at one entry or one draw.
+        lr: peak rate of Adam; it falls to zero.
+        drawn: share of the steps that look at draws.
         seed: of initialisation and order.
     """
 
     steps: int = 1500
     lr: float = 3e-3
-    lr_codes: float = 1e-2
-    prior: float = 1e-4
+    drawn: float = 0.5
     seed: int = 0
 
 
@@ -79,28 +84,32 @@ def distil(
     # Every channel counts the same, however large its numbers are.
     spread = targets.square().mean((0, 1, 2, 3)).sqrt().clamp(min=1e-6)
     coded.gain.copy_(spread)
+    with torch.no_grad():
+        coded.codes.copy_(principal_codes(targets / spread, codes.latent))
     rng = np.random.default_rng(settings.seed)
     generator = [*coded.mapping.parameters(), *coded.synthesis.parameters()]
-    optimiser = torch.optim.Adam(
-        [{"params": generator, "peak": settings.lr}, {"params": [coded.codes],
-         "peak": settings.lr_codes}], betas=(0.9, 0.99), lr=settings.lr,
-    )  # fmt: skip
+    optimiser = torch.optim.Adam(generator, lr=settings.lr, betas=(0.9, 0.99))
     order: list[int] = []
     average = 1.0
     for step in range(settings.steps):
-        if not order:
-            order = rng.permutation(len(entries)).tolist()
-        index = order.pop()
+        if rng.random() < settings.drawn:
+            weights = dict(gaussian_weights(rng, len(entries)))
+        else:
+            if not order:
+                order = rng.permutation(len(entries)).tolist()
+            weights = {order.pop(): 1.0}
         share = 0.5 * (1 + np.cos(np.pi * step / settings.steps))
         for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * share
+            group["lr"] = settings.lr * share
         optimiser.zero_grad(set_to_none=True)
-        made = coded.generate(coded.codes[index])
-        error = ((made - targets[index]) / spread).square().mean()
-        loss = error + settings.prior * coded.codes[index].square().mean()
-        if not torch.isfinite(loss):
+        code, target = (
+            torch.stack([w * values[k] for k, w in weights.items()]).sum(0)
+            for values in (coded.codes.detach(), targets)
+        )
+        error = ((coded.generate(code) - target) / spread).square().mean()
+        if not torch.isfinite(error):
             raise BadInput(f"The fit became non-finite at step {step}: try another seed.")
-        loss.backward()
+        error.backward()
         optimiser.step()
         average = 0.95 * average + 0.05 * float(error.detach())
         if progress is not None:
@@ -113,6 +122,33 @@ def distil(
             if codes.residual:
                 coded.entries[index].copy_(_resized(rest, codes.residual))
     return coded, 1 - left / len(entries)
+
+
+def principal_codes(entries: Tensor, latent: int) -> Tensor:
+    """Codes whose blends are as far from each other as the same blends of the entries.
+
+    Args:
+        entries: (N, …) float32.
+        latent: length of a code, at least 2.
+
+    Returns:
+        (N, latent) float32 of mean square 1. The first component is the same for all: the mapping
+        sees directions only, and the average of all codes needs one, too. The others are the
+        strongest principal components, zero where there are no more.
+    """
+    flat = entries.flatten(1)
+    centred = flat - flat.mean(0)
+    values, vectors = torch.linalg.eigh((centred @ centred.T).double())
+    used = min(len(flat) - 1, latent - 1)
+    scores = vectors.flip(1)[:, :used] * values.flip(0)[:used].clamp(min=0).sqrt()
+    # The sign of an eigenvector is chance; the same entries shall give the same codes.
+    strongest = scores.abs().argmax(0, keepdim=True)
+    scores = scores * torch.where(scores.gather(0, strongest) < 0, -1.0, 1.0)
+    scores = scores * (len(flat) * latent / 2 / scores.square().sum().clamp(min=1e-12)).sqrt()
+    codes = torch.zeros(len(flat), latent, device=entries.device)
+    codes[:, 0] = (latent / 2) ** 0.5
+    codes[:, 1 : 1 + used] = scores.float()
+    return codes
 
 
 def _resized(planes: Tensor, side: int) -> Tensor:

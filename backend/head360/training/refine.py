@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +31,8 @@ from head360.training.metrics import on_white
 from head360.training.shots import Shots
 
 log = logging.getLogger(__name__)
+
+_KEPT = 512 << 20  # bytes of rendered pictures that are kept: the head is frozen
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class RefineTrainer:
         )
         self.step = 0
         self._stop = False
+        self._drafts: dict[tuple[int, int], NDArray[np.uint8]] = {}
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, exactly.
@@ -161,16 +165,30 @@ class RefineTrainer:
         view = int(self.rng.integers(shots.cameras.shape[1]))
         size = shots.rgba.shape[-2]
         left, top = (int(v) for v in self.rng.integers(0, size - crop + 1, 2))
+        pictures = []
+        for picture in (
+            self._draft(group, view),
+            _bytes(shots.rgba[group, view] / np.float32(255)),
+        ):
+            window = picture[top : top + crop, left : left + crop].astype(np.float32)
+            tensor = torch.from_numpy(window).permute(2, 0, 1)[None]
+            pictures.append(tensor.to(self.head.device) / 127.5 - 1)
+        return pictures[0], pictures[1]
+
+    def _draft(self, group: int, view: int) -> NDArray[np.uint8]:
+        """(S, S, 3) render over white; rendering takes longer than a step, so pictures are kept."""
+        known = self._drafts.get((group, view))
+        if known is not None:
+            return known
+        shots = self.shots
+        size = shots.rgba.shape[-2]
         style = None if shots.style[group] < 0 else shots.styles[shots.style[group]]
         codes = self.head.codes(shots.subjects[shots.subject[group]], style)
         pose = self.head.pose(codes, shots.blendshapes[group])
-        drawn = self.head.draft(pose, shots.camera(group, view), size, size).rgba
-        pictures = []
-        for rgba in (drawn, shots.rgba[group, view].astype(np.float32) / 255):
-            window = on_white(rgba)[top : top + crop, left : left + crop]
-            tensor = torch.from_numpy(np.ascontiguousarray(window)).permute(2, 0, 1)[None]
-            pictures.append(tensor.to(self.head.device) * 2 - 1)
-        return pictures[0], pictures[1]
+        drawn = _bytes(self.head.draft(pose, shots.camera(group, view), size, size).rgba)
+        if len(self._drafts) * drawn.nbytes < _KEPT:
+            self._drafts[group, view] = drawn
+        return drawn
 
     def train_step(self) -> dict[str, float]:
         """One step of both networks; returns the losses."""
@@ -220,6 +238,11 @@ class RefineTrainer:
         write_text(path, old + json.dumps({"step": self.step, **values}) + "\n")
         text = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
         log.info("step %d of %d: %s", self.step, self.settings.steps, text)
+
+
+def _bytes(rgba: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(S, S, 3) over white, as a file would hold it."""
+    return np.rint(on_white(rgba) * 255).astype(np.uint8)
 
 
 def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
