@@ -9,8 +9,10 @@ pairing, so there is a truth). LPIPS and identity appear where weights are given
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from torch import nn
 from head360.errors import BadInput
 from head360.files import write_bytes
 from head360.heads.base import Head, Pose
+from head360.heads.hexplane import HexPlaneHead
 from head360.heads.package import png_bytes
 from head360.networks.perceptual import Lpips, identity_similarity, to_tensor
 from head360.rendering import raster
@@ -95,30 +98,55 @@ def look_of(head: Head) -> int:
     return int(look)
 
 
+@contextmanager
+def as_photographed(head: Head) -> Iterator[None]:
+    """Render like the studio, which shows the inside of the open bust; see ``hexplane_bust``."""
+    if not isinstance(head, HexPlaneHead):
+        yield
+        return
+    before, head.open_bust = head.open_bust, True
+    try:
+        yield
+    finally:
+        head.open_bust = before
+
+
 def compare(
     head: Head,
     shots: Shots,
     progress: Callable[[int, int], None] | None = None,
     keep: Collection[int] = (),
     judges: Judges | None = None,
+    strangers: bool = False,
 ) -> list[Sample]:
     """Render every picture of ``shots`` with ``head`` and compare.
 
     ``keep``: numbers of the pictures that are kept; all of them would fill the memory.
+    ``strangers``: the pictures show the head's subjects with other faces, which the head takes on.
 
     Raises:
-        BadInput: the head does not know a subject or style of the pictures, or knows the subject
-            with another face.
+        BadInput: the head does not know a subject or style of the pictures, or (unless they are
+            strangers) knows the subject with another face.
     """
+    with as_photographed(head):
+        return _compare(head, shots, progress, keep, judges or Judges(), strangers)
+
+
+def _compare(
+    head: Head,
+    shots: Shots,
+    progress: Callable[[int, int], None] | None,
+    keep: Collection[int],
+    judges: Judges,
+    strangers: bool,
+) -> list[Sample]:
     samples: list[Sample] = []
-    judges = judges or Judges()
     size = shots.rgba.shape[-2]
     views = shots.cameras.shape[1]
     for index in np.unique(shots.subject):
         name, shape = shots.subjects[index], head.codes(shots.subjects[index]).shape
-        if shape.shape != shots.shapes[index].shape or not np.allclose(
-            shape, shots.shapes[index], atol=1e-4
-        ):
+        same = shape.shape == shots.shapes[index].shape
+        if not same or not (strangers or np.allclose(shape, shots.shapes[index], atol=1e-4)):
             raise BadInput(
                 f"{name} of the pictures has another face than {name} of the model "
                 f"{head.name}: use pictures of the model's own subjects."
@@ -128,6 +156,8 @@ def compare(
         style = None if shots.style[group] < 0 else shots.styles[shots.style[group]]
         swapped = style is not None and style != shots.default_style[subject]
         codes = head.codes(shots.subjects[subject], style)
+        if strangers:
+            codes = dataclasses.replace(codes, shape=shots.shapes[subject])
         pose = head.pose(codes, shots.blendshapes[group])
         for view in range(views):
             camera = shots.camera(group, view)
@@ -187,15 +217,20 @@ def _identity(
     """Similarity of the face crops; None without a recogniser or where the face looks away."""
     if judges.identity is None or band_of(camera.position) != "front":
         return None
-    mesh, size = head.mesh(pose.codes), len(truth)
+    window = face_window(head, pose, camera, len(truth))
+    return identity_similarity(judges.identity, predicted[window], truth[window], judges.device)
+
+
+def face_window(head: Head, pose: Pose, camera: Camera, size: int) -> tuple[slice, slice]:
+    """Rows and columns of the square around the face in a picture of ``size``² pixels."""
+    mesh = head.mesh(pose.codes)
     skin = np.unique(mesh.faces[mesh.parts == mesh.part_names.index("face")])
     pixels = camera.project(pose.vertices[skin], size, size)[0]
     low, high = pixels.min(0), pixels.max(0)
     half = max(8.0, float((high - low).max()) / 2)
     left, top = np.clip(np.floor((low + high) / 2 - half), 0, size - 8).astype(int)
     right, bottom = np.clip(np.ceil((low + high) / 2 + half), 8, size).astype(int)
-    window = np.s_[top:bottom, left:right]
-    return identity_similarity(judges.identity, predicted[window], truth[window], judges.device)
+    return slice(top, bottom), slice(left, right)
 
 
 def summarise(samples: list[Sample]) -> dict[str, Any]:

@@ -238,3 +238,70 @@ def test_damaged_packages_say_what_is_wrong(
         heads.load(folder)
     assert str(folder) in str(caught.value)
     assert str(caught.value).count("\n") == 0
+
+
+def test_a_loaded_head_has_a_lid_under_its_bust(head: HexPlaneHead, tmp_path: Path) -> None:
+    from head360.heads.hexplane_bust import bottom_rim, put_lid
+
+    head.save(tmp_path / "package")
+    loaded = heads.load(tmp_path / "package")
+    assert isinstance(loaded, HexPlaneHead)
+    assert head.open_bust
+    assert not loaded.open_bust
+    weights = np.zeros(COUNT, dtype=np.float32)
+    pose = loaded.pose(loaded.codes("two"), weights)
+    topology = loaded.model.topology
+    rim = bottom_rim(topology, pose.vertices)
+    ends = pose.vertices[rim]
+    assert ends[:, 1].max() < pose.vertices[:, 1].min() + 0.1  # below the shoulders, all around
+    assert np.ptp(ends[:, 0]) > 0.2
+    lid = put_lid(pose.vertices, topology.faces, rim, np.full(3, 0.5, np.float32))
+    below, above = orbit(0, -40), orbit(0, 30)
+    assert lid.faces_towards(below)
+    assert not lid.faces_towards(above)
+    # From below it hides the hollow, from above nothing changes.
+    closed, opened = (loaded.render(pose, camera, 96, 96) for camera in (below, above))
+    drafts = [loaded.draft(pose, camera, 96, 96) for camera in (below, above)]
+    np.testing.assert_array_equal(opened.rgba, drafts[1].rgba)
+    middle, _ = below.project(ends.mean(0, keepdims=True), 96, 96)
+    column, row = middle[0].astype(int)
+    assert closed.depth[row, column] < drafts[0].depth[row, column] - 0.01
+    shades = closed.rgba[row - 1 : row + 2, column - 1 : column + 2, :3] / pose.state["lid"].skin
+    assert 0.6 < shades.min() <= shades.max() < 0.83
+    assert np.ptp(shades, -1).max() < 1e-3  # the skin's own colour, darker
+
+
+def test_hair_in_front_of_the_lid_stays() -> None:
+    from head360.heads.base import Frame
+    from head360.heads.hexplane_bust import cover, put_lid
+
+    square = np.array([[-1, 0, -1], [1, 0, -1], [1, 0, 1], [-1, 0, 1]], dtype=np.float32) * 0.1
+    faces = np.zeros((0, 3), dtype=np.int32)
+    lid = put_lid(square, faces, [0, 1, 2, 3], np.array([0.8, 0.6, 0.5], np.float32))
+    camera = orbit(0, -80, target=(0, 0, 0), distance=1.0)
+    if not lid.faces_towards(camera):  # a rim the other way round
+        lid = put_lid(square, faces, [3, 2, 1, 0], np.array([0.8, 0.6, 0.5], np.float32))
+    green = np.zeros((40, 40, 4), dtype=np.float32)
+    green[..., 1:] = [1.0, 0.0, 1.0]
+    behind = cover(Frame(green, np.full((40, 40), 1.3, np.float32)), lid, camera)
+    front = cover(Frame(green, np.full((40, 40), 0.7, np.float32)), lid, camera)
+    assert behind.rgba[20, 20, 0] > 0.4
+    assert behind.depth[20, 20] == pytest.approx(1.0, abs=0.01)
+    np.testing.assert_allclose(front.rgba, green, atol=1e-6)
+    empty = cover(Frame(np.zeros((40, 40, 4), np.float32), np.full((40, 40), np.inf, np.float32)),
+                  lid, camera)  # fmt: skip
+    assert empty.rgba[20, 20, 3] == 1
+    assert empty.rgba[2, 2, 3] == 0
+
+
+def test_the_head_is_solid_where_its_mesh_is_met() -> None:
+    from head360.heads.windows import solid
+
+    optical = torch.tensor([[0.02, 0.04], [0.0, 0.0], [0.02, 0.04], [9.0, 1.0], [0.02, 0.04]])
+    hit = torch.tensor([True, True, True, True, False])
+    inner = torch.tensor([True, True, False, True, False])
+    filled = solid(optical, hit, inner)
+    assert filled[:2].sum(1).min() >= 2.9
+    assert 0.2 < float(filled[2].sum()) < 1
+    torch.testing.assert_close(filled[3:], optical[3:])
+    torch.testing.assert_close(filled[0, 1] / filled[0, 0], torch.tensor(2.0))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -15,25 +13,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from head360.arkit import COUNT
-from head360.errors import BadInput, ModelInvalid
+from head360.errors import BadInput
 from head360.geometry.bilinear import BilinearModel, IdentityMesh
+from head360.geometry.lashes import solid_faces
 from head360.geometry.lattice import ANCHOR_PARTS, Lattice
-from head360.heads import package, packing, surfaces
+from head360.heads import package, surfaces
 from head360.heads.base import Codes, Frame, Head, HeadMesh, Pose, Surface
 from head360.heads.codes import Weights, draw, hair_weights, texture_weights
+from head360.heads.hexplane_bust import Lid, bottom_rim, cover, put_lid
+from head360.heads.hexplane_files import geometry_bytes, read_parts, to_arrays
 from head360.heads.inputs import PoseInputs, pose_inputs, view_inputs
-from head360.heads.refining import from_arrays, refine_picture, to_arrays
-from head360.heads.windows import LUMINANCE, Dye, autocast, closed, render_window, warp_occupancy
+from head360.heads.refining import refine_picture
+from head360.heads.refining import to_arrays as refining_arrays
+from head360.heads.windows import (
+    LUMINANCE,
+    Dye,
+    autocast,
+    closed,
+    cross_fade,
+    render_window,
+    stretched,
+    warp_occupancy,
+)
 from head360.networks.banks import Blend, CodedPlanes, PlaneBank
-from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
+from head360.networks.hexplane import HexPlaneNet
 from head360.networks.refine import RefineNet
-from head360.rendering.cameras import Camera, orbit
+from head360.rendering.cameras import Camera, orbit, to_normalised
 from head360.rendering.volume import GRID
 
 Floats = NDArray[np.float32]
 
 KIND = "hexplane"
-_ENTRIES = ("textures.entries", "hair_planes.entries")  # stored apart, as int8
 _POINTS = 1 << 16
 _BOXES = 32  # warped hair hulls that are kept, 0.9 MB each
 
@@ -67,6 +77,10 @@ class HexPlaneHead(Head):
         manifest: facts to keep when saving (training data, licences, recipe).
         device: torch device.
         geometry: the file that ``model`` was read from; saving keeps it to the byte.
+
+    Attributes:
+        open_bust: show the inside of the bust as the studio's pictures do. True while a head is
+            trained or compared with them; heads that were loaded have a lid there.
     """
 
     kind = KIND
@@ -97,7 +111,9 @@ class HexPlaneHead(Head):
         self._identities: dict[bytes, tuple[IdentityMesh, Lattice]] = {}
         self._hair_boxes: dict[tuple[bytes, tuple[str, ...]], NDArray[np.uint8]] = {}
         self._look: tuple[Any, Look] | None = None
+        self._rim: list[int] | None = None
         self.refine: RefineNet | None = None
+        self.open_bust = True
 
     # -- who ---------------------------------------------------------------------------------
 
@@ -266,12 +282,29 @@ class HexPlaneHead(Head):
     def render(self, pose: Pose, camera: Camera, width: int, height: int) -> Frame:
         """See base."""
         frame = self.draft(pose, camera, width, height)
-        if self.refine is None:
-            return frame
-        return Frame(refine_picture(self.refine, frame.rgba, self.device), frame.depth)
+        if self.refine is not None:
+            frame = Frame(refine_picture(self.refine, frame.rgba, self.device), frame.depth)
+        return frame if self.open_bust else cover(frame, self._lid(pose), camera)
+
+    def _lid(self, pose: Pose) -> Lid:
+        """Closes the bust; kept with the pose."""
+        if "lid" not in pose.state:
+            topology = self.model.topology
+            if self._rim is None:
+                self._rim = bottom_rim(topology, self.model.neutral(self.model.mean_shape))
+            points = to_normalised(pose.vertices[self._rim]).astype(np.float32)
+            with torch.no_grad():
+                _, colour = self.net.head_field(
+                    pose.state["planes"], torch.from_numpy(points).to(self.device)
+                )
+            skin = np.median(colour[:, :3].float().cpu().numpy(), 0)
+            faces = topology.faces[solid_faces(topology)]
+            pose.state["lid"] = put_lid(pose.vertices, faces, self._rim, skin)
+        lid: Lid = pose.state["lid"]
+        return lid
 
     def draft(self, pose: Pose, camera: Camera, width: int, height: int) -> Frame:
-        """Like :meth:`render`, before the refine net."""
+        """Like :meth:`render`, before the refine net and without a lid under the bust."""
         if not 8 <= min(width, height) <= max(width, height) <= 4096:
             raise BadInput(f"Cannot render {width} × {height} pixels: use 8 to 4096 per side.")
         fades = [(self._render(one, camera, width, height), w) for one, w in self._fades(pose)]
@@ -285,7 +318,7 @@ class HexPlaneHead(Head):
         raw = (max(2, round(canvas[0] * share)), max(2, round(canvas[1] * share)))
         inputs: PoseInputs = pose.state["inputs"]
         view = view_inputs(
-            inputs, self.model.topology, _stretched(camera, width, height, *canvas), canvas,
+            inputs, self.model.topology, stretched(camera, width, height, *canvas), canvas,
             (0, 0, *canvas), raw, (0, 0, *raw), self.device,
         )  # fmt: skip
         look: Look = pose.state["look"]
@@ -329,26 +362,11 @@ class HexPlaneHead(Head):
 
     def save(self, path: Path) -> None:
         """See base. Textures and planes packed (see ``heads.packing``), networks as float16."""
-        # Hulls are mostly runs of equal bits: deflate takes them to a few per cent.
-        packed = zlib.compress(np.packbits(self._occupancy.reshape(-1) > 0).tobytes(), 9)
-        arrays: dict[str, NDArray] = {"occupancy": np.frombuffer(packed, dtype=np.uint8)}
-        for kind, bank in (("texture", self.net.textures), ("hair", self.net.hair_planes)):
-            for index, parameter in enumerate(bank.entries):
-                values = parameter.detach().cpu().numpy()
-                side = values.shape[1]
-                if kind == "hair":
-                    used = packing.hair_cover(self._occupancy[index], side)
-                else:
-                    used = packing.texture_cover(self.model.topology, side)
-                whole, scale = packing.pack(values, used)
-                arrays[f"{kind}.{index}"], arrays[f"{kind}.{index}.scale"] = whole, scale
-        for name, value in self.net.state_dict().items():
-            if not name.startswith(_ENTRIES):
-                arrays[f"net.{name}"] = value.detach().cpu().numpy().astype(np.float16)
+        arrays = to_arrays(self.net, self.model.topology, self._occupancy)
         manifest = dict(self.manifest)
         manifest.pop("refine", None)
         if self.refine is not None:
-            manifest["refine"], refining = to_arrays(self.refine)
+            manifest["refine"], refining = refining_arrays(self.refine)
             arrays |= refining
         subjects = {
             name: {**entry, "shape": [round(float(v), 6) for v in entry["shape"]]}
@@ -363,7 +381,7 @@ class HexPlaneHead(Head):
             "styles": list(self._styles),
         }
         thumbnail = package.png_bytes(self._thumbnail())
-        geometry = self._geometry or _geometry_bytes(self.model)
+        geometry = self._geometry or geometry_bytes(self.model)
         files = {"thumbnail.png": thumbnail, "geometry.safetensors": geometry}
         package.write_package(path, manifest, files, {"head.safetensors": arrays})
 
@@ -383,86 +401,11 @@ class HexPlaneHead(Head):
         Raises:
             ModelInvalid: missing, damaged or inconsistent.
         """
-        manifest = package.read_manifest(path)
-        try:
-            config = HexPlaneConfig.from_facts(manifest["config"])
-            subjects = OrderedDict(manifest["subjects"])
-            styles = tuple(manifest["styles"])
-            arrays = package.read_arrays(path, manifest, "head.safetensors")
-            geometry = package.read_file(path, manifest, "geometry.safetensors")
-            model = _geometry_from(geometry)
-            title = str(manifest["name"])
-            for entry in subjects.values():
-                entry["shape"] = np.asarray(entry["shape"], dtype=np.float32)
-                if entry["shape"].shape != (model.shape_size,):
-                    raise ValueError("a subject's shape has the wrong length")
-                if entry["style"] is not None and entry["style"] not in styles:
-                    raise ValueError("a subject's hair style is missing")
-                colour = entry.get("hair_colour", (0.0, 0.0, 0.0))
-                if len(colour) != 3 or not all(0.0 <= float(c) <= 1.0 for c in colour):
-                    raise ValueError("a subject's hair colour is no colour")
-            net = HexPlaneNet(config, len(subjects), len(styles))
-            state: dict[str, Tensor] = {}
-            for kind, bank, entries in (
-                ("texture", "textures", net.textures.entries),
-                ("hair", "hair_planes", net.hair_planes.entries),
-            ):
-                for index, entry in enumerate(entries):
-                    scale = arrays[f"{kind}.{index}.scale"]
-                    values = packing.unpack(arrays[f"{kind}.{index}"], scale, tuple(entry.shape))
-                    state[f"{bank}.entries.{index}"] = torch.from_numpy(values)
-            for name, value in arrays.items():
-                if name.startswith("net."):
-                    state[name[4:]] = torch.from_numpy(value.astype(np.float32))
-            net.load_state_dict(state)
-            refine = None
-            if "refine" in manifest:
-                refine = from_arrays(manifest["refine"], arrays, device)
-            packed = zlib.decompress(
-                arrays["occupancy"].tobytes(), bufsize=len(styles) * GRID**3 // 8
-            )
-            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=len(styles) * GRID**3)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, zlib.error) as error:
-            raise ModelInvalid(
-                f"The model {path} does not fit this version ({error}): reinstall the model."
-            ) from error
-        facts = {
-            key: value
-            for key, value in manifest.items()
-            if key not in ("schema", "files", "config", "subjects", "styles", "kind", "name")
-        }
+        parts = read_parts(path, device)
         head = HexPlaneHead(
-            title, model, net, subjects, styles,
-            bits.reshape(len(styles), GRID, GRID, GRID), facts, device, geometry,
+            parts.name, parts.model, parts.net, parts.subjects, parts.styles, parts.occupancy,
+            parts.facts, device, parts.geometry,
         )  # fmt: skip
-        head.refine = refine
+        head.refine = parts.refine
+        head.open_bust = False
         return head
-
-
-def cross_fade(frames: list[tuple[Frame, float]]) -> Frame:
-    """Weighted mean of frames, colours by their alpha; the depth is the heaviest frame's."""
-    alpha = sum(weight * frame.rgba[..., 3:] for frame, weight in frames)
-    light = sum(weight * frame.rgba[..., :3] * frame.rgba[..., 3:] for frame, weight in frames)
-    rgba = np.concatenate([light / np.maximum(alpha, 1e-6), alpha], -1).astype(np.float32)
-    depth = max(frames, key=lambda item: item[1])[0].depth
-    return Frame(np.clip(rgba, 0.0, 1.0), np.where(rgba[..., 3] > 0, depth, np.inf))
-
-
-def _geometry_bytes(model: BilinearModel) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        return model.save(Path(folder) / "geometry.safetensors").read_bytes()
-
-
-def _geometry_from(data: bytes) -> BilinearModel:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "geometry.safetensors"
-        path.write_bytes(data)
-        return BilinearModel.load(path)
-
-
-def _stretched(camera: Camera, width: int, height: int, wide: int, high: int) -> Camera:
-    """The same camera for a canvas grown to the right and below: pixel centres stay put."""
-    intrinsics = camera.intrinsics.copy()
-    intrinsics[0] *= width / wide
-    intrinsics[1] *= height / high
-    return Camera(camera.cam2world, intrinsics)

@@ -12,18 +12,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from head360.geometry.lattice import Lattice
+from head360.heads.base import Frame
 from head360.heads.inputs import ViewInputs
 from head360.networks.hexplane import HexPlaneNet, PosePlanes, plane_positions
 from head360.networks.planes import lookup
 from head360.networks.superres import despeckle
-from head360.rendering.cameras import BOX_HALF
+from head360.rendering.cameras import BOX_HALF, Camera
 from head360.rendering.raster import PLANES
 from head360.rendering.volume import GRID, composite, hair_samples, head_samples
 
 Floats = NDArray[np.float32]
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # of sRGB primaries
-_DYE_CONTRAST = 0.7  # dark strands of light hair would otherwise turn black
+DYE_CONTRAST = 0.7  # dark strands of light hair would otherwise turn black
 
 
 def autocast(device: str) -> torch.autocast:
@@ -52,7 +53,7 @@ class Dye:
     def __call__(self, rgb: Tensor) -> Tensor:
         """(M, 3) sRGB → the same, dyed."""
         light = rgb.float() @ rgb.new_tensor(LUMINANCE).float()
-        detail = (light / max(self.mean, 1e-3)).clamp(0.0, 3.0) ** _DYE_CONTRAST
+        detail = (light / max(self.mean, 1e-3)).clamp(0.0, 3.0) ** DYE_CONTRAST
         return (detail[:, None] * rgb.new_tensor(self.colour).float()).clamp(0.0, 1.0)
 
 
@@ -80,6 +81,30 @@ def enclosure(planes: PosePlanes, points: Tensor) -> Tensor:
         if (row, view) != (2, 1):
             inside.append((1 + points[:, view]) - depth[plane, :, 1])
     return torch.stack(inside, 1).amin(1)
+
+
+# Least optical thickness of the head where a ray meets its mesh, and where it grazes the outline.
+_SOLID, _GRAZING = 3.0, 0.3
+
+
+def solid(optical: Tensor, hit: Tensor, inner: Tensor) -> Tensor:
+    """Make the head opaque where rays meet its mesh; colours along a ray keep their proportions.
+
+    A texture on another's shape, or a blend of textures, can leave the decoder with next to no
+    density. The render then shows paper through the skin, and at the outline, where the
+    super-resolution divides by alpha, black crumbs. Trained pairings are thick enough already.
+
+    Args:
+        optical: (R, K) optical thickness of the head's samples.
+        hit: (R,) bool, rays that meet the mesh; inner: those all of whose neighbours do, too.
+    """
+    least = inner * (_SOLID - _GRAZING) + hit * _GRAZING
+    total = optical.sum(1)
+    factor = (least / total.clamp(min=1e-6)).clamp(min=1.0)
+    filled = optical * factor[:, None]
+    # Rays without any density at all: the same everywhere.
+    missing = (least - filled.sum(1)).clamp(min=0.0) / optical.shape[1]
+    return filled + missing[:, None]
 
 
 _HAIR = 0.05  # share of hair in a raw pixel's light that counts
@@ -143,18 +168,20 @@ def render_window(
     with torch.autocast(device.type, enabled=False):
         guide = _guide(net, texture, views, device)
     head_lists, hair_lists, hair_points = [], [], []
-    points = []
+    points, hits, inners = [], [], []
     for view in views:
         samples, hit = head_samples(view.mesh_depth, view.rays, config.head_samples, rng)
         head_lists.append(samples)
         points.append(_points(view, samples.depth, samples.spacing))
+        hits.append(hit)
+        if rng is None:
+            hit = binary_erosion(
+                hit.reshape(h, w), np.ones((3, 3), dtype=np.bool_), border_value=1
+            ).reshape(-1)
+            inners.append(hit)
         if hair is not None and hair_box is not None:
             behind = BOX_HALF * 0.01
-            if rng is None:
-                # A silhouette's own rays are half beside the head: hair behind it shines through.
-                hit = binary_erosion(
-                    hit.reshape(h, w), np.ones((3, 3), dtype=np.bool_), border_value=1
-                ).reshape(-1)
+            # A silhouette's own rays are half beside the head: hair behind it shines through.
             stop = np.where(hit, view.mesh_depth.reshape(-1) + behind, np.inf).astype(np.float32)
             strands = hair_samples(hair_box, view.rays, stop, hair_count, rng)
             hair_lists.append(strands)
@@ -165,6 +192,12 @@ def render_window(
     depth = np.concatenate([s.depth for s in head_lists])
     spacing = np.concatenate([s.spacing for s in head_lists])
     depths, opticals, values = _slots(depth, spacing, sigma_head, colour_head, device)
+    if rng is None:
+        opticals = solid(
+            opticals,
+            torch.from_numpy(np.concatenate(hits)).to(device),
+            torch.from_numpy(np.concatenate(inners)).to(device),
+        )
     if hair_lists and hair is not None:
         sigma, colour = net.hair_field(
             hair, torch.from_numpy(np.concatenate(hair_points)).to(device)
@@ -232,3 +265,20 @@ def _guide(
         torch.from_numpy(np.stack([view.normals for view in views])).permute(0, 3, 1, 2).to(device),
         torch.from_numpy(np.stack([view.coverage for view in views]))[:, None].to(device),
     )
+
+
+def cross_fade(frames: list[tuple[Frame, float]]) -> Frame:
+    """Weighted mean of frames, colours by their alpha; the depth is the heaviest frame's."""
+    alpha = sum(weight * frame.rgba[..., 3:] for frame, weight in frames)
+    light = sum(weight * frame.rgba[..., :3] * frame.rgba[..., 3:] for frame, weight in frames)
+    rgba = np.concatenate([light / np.maximum(alpha, 1e-6), alpha], -1).astype(np.float32)
+    depth = max(frames, key=lambda item: item[1])[0].depth
+    return Frame(np.clip(rgba, 0.0, 1.0), np.where(rgba[..., 3] > 0, depth, np.inf))
+
+
+def stretched(camera: Camera, width: int, height: int, wide: int, high: int) -> Camera:
+    """The same camera for a canvas grown to the right and below: pixel centres stay put."""
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[0] *= width / wide
+    intrinsics[1] *= height / high
+    return Camera(camera.cam2world, intrinsics)
