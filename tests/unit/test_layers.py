@@ -40,6 +40,7 @@ FLOORS = {
     "evaluation_monocular": 4,
     "evaluation_ablation": 4,
     "evaluation_fitting": 4,
+    "evaluation_generated": 4,
     "server": 5,
     "cli": 6,
     "commands": 6,

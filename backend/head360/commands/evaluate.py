@@ -12,8 +12,11 @@ from head360.commands import (
     emit_json,
     evaluate_fitting,
     evaluate_gaussian,
+    evaluate_generated,
     say,
 )
+
+_SEED = 20261  # of held-out views: figures in the documentation are for it
 
 
 def register(subparsers: Any) -> None:
@@ -38,7 +41,10 @@ def register(subparsers: Any) -> None:
         "--images", type=int, default=96, help="how many pictures without --data (default: 96)"
     )
     parser.add_argument("--size", type=int, default=256, help="pixels per side (default: 256)")
-    parser.add_argument("--seed", type=int, default=20261, help="of the held-out views")
+    parser.add_argument(
+        "--seed", type=int, metavar="S",
+        help="of the held-out views (20261); of how people are photographed for --fitting (0)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--lpips",
@@ -52,6 +58,7 @@ def register(subparsers: Any) -> None:
     )
     evaluate_gaussian.add_ablation(parser)
     evaluate_fitting.add_fitting(parser)
+    evaluate_generated.add_generated(parser)
     parser.add_argument("--sheet", type=Path, help="write truth, prediction and error here")
     add_device(parser)
     add_json(parser)
@@ -76,12 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise BadInput("Use at least 1 image and an even --size between 32 and 2048.")
     if arguments.fitting:
         return evaluate_fitting.run_fitting(arguments)
+    if arguments.seed is None:
+        arguments.seed = _SEED
     if arguments.ablation == "gaussian":
         return evaluate_gaussian.run_ablation(arguments)
     if arguments.model is None:
         raise BadInput("Say which model: head360 evaluate MODEL (`head360 models` lists all).")
     device = choose_device(arguments.device)[0]
     head = heads.load(resolve(arguments.model).path, device)
+    if arguments.generated is not None:
+        head.random_codes(0)  # a kind without new heads says so before anything is made
     if isinstance(head, GaussianHead):
         return evaluate_gaussian.run_avatar(arguments, head)
     judges = Judges(
@@ -91,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.sheet is not None:
         writable_folder(arguments.sheet.parent)
+    if arguments.generated is not None:
+        return evaluate_generated.run_generated(arguments, head, judges)
     if arguments.data is not None:
         shots = load_folder(arguments.data, arguments.size, views=1)
     else:
