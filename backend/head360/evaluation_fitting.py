@@ -24,6 +24,7 @@ from skimage.metrics import structural_similarity
 from head360.arkit import COUNT, INDEX
 from head360.errors import BadInput
 from head360.files import atomic_path, writable_folder, write_bytes, write_text
+from head360.fitting.fingerprint import network_digests, of_base
 from head360.fitting.pipeline import fit
 from head360.fitting.shape import FittedShape, FittedView, fit_shape
 from head360.fitting.stages import FitResult, FitSettings
@@ -296,17 +297,20 @@ def evaluate_fitting(
     truth: str = "nothing",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    sheet: Path | None = None,
 ) -> dict[str, Any]:
     """Fit ``subjects`` people and average; those whose figures lie in ``out`` are not fitted again.
 
     Args:
         base: to start from.
         settings: of every fit.
-        out: folder for one JSON a person, their pictures and ``sheet.png``; None keeps nothing.
+        out: folder for one JSON a person, their pictures and ``sheet.png``; None keeps nothing
+            but ``sheet``.
         subjects: how many.
         truth: of ``TRUTHS``.
         seed: of what is worn and how it is photographed.
         progress: called with (people done, people in all).
+        sheet: the contact sheet goes here instead.
 
     Raises:
         BadInput: a number out of range, or ``out`` holds figures made in another way.
@@ -315,10 +319,14 @@ def evaluate_fitting(
         raise BadInput(f"--subjects {subjects} is out of range: choose 1 to 500.")
     if out is None:
         with tempfile.TemporaryDirectory(prefix="head360-fitting-") as folder:
-            return evaluate_fitting(base, settings, Path(folder), subjects, truth, seed, progress)
+            found = evaluate_fitting(
+                base, settings, Path(folder), subjects, truth, seed, progress, sheet
+            )
+        return found | {"sheet": None if sheet is None else str(sheet)}
     writable_folder(out)
     made = {
         "base": base.name, "subjects": list(base.subjects), "styles": list(base.styles),
+        "base_digest": of_base(base), "networks": _networks(settings, truth),
         "settings": settings.facts(), "truth": truth, "seed": seed,
     }  # fmt: skip
     rows: list[dict[str, Any]] = []
@@ -327,7 +335,8 @@ def evaluate_fitting(
         known = _read(path)
         if known is not None and known.get("made") != made:
             raise BadInput(
-                f"{path} was measured with another base or other settings: choose another --out."
+                f"{path} was measured with another base, other networks or other settings: choose "
+                "another --out."
             )
         if known is None:
             figures = measure(number, base, settings, truth, seed, out / f"{number:03d}")
@@ -336,8 +345,16 @@ def evaluate_fitting(
         rows.append(known)
         if progress is not None:
             progress(number + 1, subjects)
-    _sheet(out, rows)
-    return summary(rows) | {"truth": truth, "sheet": str(out / "sheet.png")}
+    sheet = out / "sheet.png" if sheet is None else sheet
+    _sheet(out, rows, sheet)
+    return summary(rows) | {"truth": truth, "seed": seed, "sheet": str(sheet)}
+
+
+def _networks(settings: FitSettings, truth: str) -> dict[str, list[str]]:
+    """Name and digest of those that are used, see ``true_tools``."""
+    level = TRUTHS.index(truth)
+    kinds = ("landmarks", "parsing", "style")
+    return network_digests(settings, [kind for kind in kinds if level < TRUTHS.index(kind)])
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -355,7 +372,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"people": len(rows), **means, "paper": PAPER}
 
 
-def _sheet(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _sheet(out: Path, rows: Sequence[dict[str, Any]], target: Path) -> None:
     """Truth and fit of every person, one row each."""
     lines = []
     for number, row in enumerate(rows):
@@ -365,5 +382,5 @@ def _sheet(out: Path, rows: Sequence[dict[str, Any]]) -> None:
         lines.append((f"{row['person']} {row['psnr_unseen']:.1f} dB", tiles))
     views = ("front", "-60°", "+90°", "180°")
     columns = [f"{what} {view}" for view in views for what in ("truth", "fit")]
-    with atomic_path(out / "sheet.png") as temporary:
+    with atomic_path(target) as temporary:
         table(lines, columns).save(temporary, "PNG")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from head360.datasets.face_points import landmarks_from_dense, mirrors, uneven
 from head360.errors import BadInput, ModelInvalid
-from head360.fitting import faces, mediapipe_finder
+from head360.fitting import faces, mediapipe_finder, own_finder
 from head360.fitting.faces import Face, choose_face, landmark_finder, make_face, register_finder
 from head360.fitting.own_finder import Guess, OwnFinder, distinct, framed
 from head360.geometry.assets import find_assets
@@ -190,11 +190,12 @@ def test_auto_takes_mediapipe_where_it_works(monkeypatch):
             return types.SimpleNamespace(multi_face_landmarks=[face])
 
     package = types.ModuleType("mediapipe")
+    package.__version__ = "0.10.21"
     package.__spec__ = types.SimpleNamespace(name="mediapipe")
     package.solutions = types.SimpleNamespace(face_mesh=types.SimpleNamespace(FaceMesh=FaceMesh))
     monkeypatch.setitem(sys.modules, "mediapipe", package)
     opened = landmark_finder()
-    assert opened.name == "mediapipe"
+    assert (opened.name, opened.digest) == ("mediapipe", "0.10.21")
     face = opened.find(np.zeros((100, 200, 3), dtype=np.uint8))[0]
     assert np.allclose(face.dense, known[:468, :2] * (200, 100), atol=1e-3)
     assert np.allclose(face.landmarks, landmarks_from_dense(face.dense), atol=1e-3)
@@ -222,6 +223,22 @@ def test_weights_by_path(tmp_path):
 
 
 # --- our own finder ------------------------------------------------------------------------------
+
+
+def test_a_finder_tells_its_weights_from_others_of_the_same_name(finder, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with own_finder.builtin_weights() as path, safe_open(str(path), "pt") as archive:
+        tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
+        metadata, shipped = archive.metadata(), path.read_bytes()
+    assert finder.digest == hashlib.sha256(shipped).hexdigest()[:16]
+    other = tmp_path / path.name
+    name = next(iter(tensors))
+    save_file(tensors | {name: tensors[name] * 1.01}, other, metadata)
+    opened = landmark_finder("own", other)
+    assert opened.name == finder.name
+    assert opened.digest == hashlib.sha256(other.read_bytes()).hexdigest()[:16] != finder.digest
 
 
 def test_its_weights_are_small_and_described():

@@ -27,7 +27,7 @@ from head360.fitting.stages import STAGES, FitSettings, Stage
 from head360.fitting.tools import Tools
 from head360.heads.hexplane import HexPlaneHead
 from head360.rendering import raster
-from head360.rendering.cameras import orbit
+from head360.rendering.cameras import Camera, orbit
 
 SIZE = 224
 FAST = FitSettings(steps=10)
@@ -100,6 +100,7 @@ def test_every_stage_is_shown_and_the_head_is_driven(
     assert facts["from"] == ["Anna Smiles.png"]
     assert facts["made_by"] == "head360 fit"
     assert "consent" in facts["consent"]
+    assert "before" not in facts
     assert str(tmp_path) not in json.dumps(head.manifest), "a manifest tells no paths"
     wide = np.zeros(COUNT, dtype=np.float32)
     wide[INDEX["jawOpen"]] = 0.8
@@ -175,6 +176,32 @@ def test_pictures_that_cannot_be_fitted(
         ([photo], dataclasses.replace(tools, find=_none), "Anna Smiles.png: No face"),
         ([photo], dataclasses.replace(tools, parse=lambda *_: veiled), "bare skin"),
     ]
+    # What is true of the first photograph is true of every other one.
+    side = photo.with_name("side.png")
+    side.write_bytes(photo.read_bytes())
+    good = tools.fit([], base.model).views[0]
+    lens = np.diag([60.0, 60.0, 1.0]) @ good.camera.intrinsics
+    near = dataclasses.replace(good, camera=Camera(good.camera.cam2world, lens))
+    both = FittedShape(tools.fit([], base.model).shape, (good, near))
+    plain_parse, parsed = tools.parse, []
+
+    def second_veiled(pixels: Any, face: Any) -> Parsing:
+        parsed.append(face)
+        return veiled if len(parsed) == 2 else plain_parse(pixels, face)
+
+    pair = FittedShape(both.shape, (good, good))
+    cases += [
+        (
+            [photo, side],
+            dataclasses.replace(tools, fit=lambda *_: both),
+            "side.png: the face fills",
+        ),
+        (
+            [photo, side],
+            dataclasses.replace(tools, fit=lambda *_: pair, parse=second_veiled),
+            "side.png: no bare skin",
+        ),
+    ]
     for photos, broken, sentence in cases:
         with pytest.raises(BadInput, match=sentence):
             fit(photos, base, FAST, tmp_path / "o", tools=broken)
@@ -195,14 +222,19 @@ def test_the_command_reports_one_object(
         return scene[1]
 
     monkeypatch.setattr(pipeline, "open_tools", opened)
+    loaded = heads.load
     monkeypatch.setattr(heads, "load", lambda path, device="cpu": base)
+    before = {"made_by": "head360 edit", "before": {"made_by": "head360 fit"}}
+    monkeypatch.setitem(base.manifest, "provenance", before)
     torch.manual_seed(0)
     words = ["fit", str(photo), "--out", str(tmp_path / "out"), "--style", "bald", "--steps", "10"]
     assert cli.main([*words, "--name", "Anna", "--device", "cpu", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["name"] == "anna"
     assert report["style"] is None
-    assert Path(report["head"]).is_dir()
+    how = loaded(Path(report["head"])).manifest["provenance"]
+    assert how["made_by"] == "head360 fit"
+    assert how["before"] == before  # the base had been made from somebody, too
     assert asked[0].style is None
     assert asked[0].steps == 10
     assert cli.main(["fit", str(photo), "--out", str(tmp_path / "new"), "--steps", "1"]) == 2

@@ -23,7 +23,7 @@ from head360.fitting.light import harmonics, light_of, shading, two_faced
 from head360.fitting.package import check_out, safe_name, save_head, single_head
 from head360.fitting.reference import complete
 from head360.fitting.sights import Sight, cut, seen
-from head360.fitting.start import Look, Start, _weights
+from head360.fitting.start import Look, Start, _weights, exposures
 from head360.fitting.surface import SkinGraph, skin_graph
 from head360.fitting.wearable import wearable
 from head360.geometry.bilinear import BilinearModel
@@ -159,6 +159,32 @@ def test_the_blend_finds_who_it_was_mixed_from() -> None:
     assert found.sum() == pytest.approx(1.0, abs=1e-5)
 
 
+def test_photographs_from_other_sides_are_brought_to_one_exposure() -> None:
+    rng = np.random.default_rng(4)
+    normals = rng.standard_normal((3000, 3)).astype(np.float32)
+    normals[:, 2] = np.abs(normals[:, 2])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    base = rng.uniform(0.3, 0.5, (3000, 3)).astype(np.float32)
+    light = np.zeros((9, 3), dtype=np.float32)
+    light[3] = 0.3
+    no_neck = np.zeros(3000, dtype=np.bool_)
+    looks, lights = [], []
+    for side, gain in ((0.0, 1.0), (1.0, 1.3)):
+        weight = (normals[:, 2] + side * normals[:, 0] > 0.7).astype(np.float32)
+        colour = base * np.exp(harmonics(normals) @ light) * gain
+        looks.append(Look(colour.astype(np.float32), weight, normals, no_neck))
+        lights.append(light_of(np.log(colour / base).astype(np.float32), normals, weight))
+    found = exposures(base, looks, tuple(lights))
+    assert not found[0].any()
+    assert found[1] == pytest.approx(np.log(1.3), abs=0.03)
+    plain = [
+        look.colour * np.exp(-shading(one, normals) - exposure)
+        for look, one, exposure in zip(looks, lights, found, strict=True)
+    ]
+    both = (looks[0].weight > 0) & (looks[1].weight > 0)
+    assert np.abs(plain[0] - plain[1])[both].max() < 0.03
+
+
 # --- reference ------------------------------------------------------------------------------------
 
 
@@ -200,6 +226,25 @@ def test_the_seam_solves_poissons_equation(graph: SkinGraph) -> None:
     assert np.abs(ratio[inside] - dense).max() < 1e-4
     back = graph.skin & (points[:, 2] < -0.05)
     assert ratio[back].std() < 0.05 * known[weight > 0].std() + 0.02, "the unseen takes no noise"
+
+
+def test_a_beard_does_not_colour_the_neck(graph: SkinGraph) -> None:
+    model = BilinearModel.builtin()
+    points, normals = graph.placed(model.neutral(model.mean_shape))
+    chin, mouth = (
+        model.neutral(model.mean_shape)[model.topology.landmarks68[k], 1] for k in (8, 48)
+    )
+    face = graph.skin & (points[:, 2] > 0.05) & (points[:, 1] > chin)
+    colour = np.full((graph.count, 3), 0.6, dtype=np.float32)
+    colour[points[:, 1] < mouth] = 0.2
+    no_neck = np.zeros(graph.count, dtype=np.bool_)
+    look = Look(colour, face.astype(np.float32), normals, no_neck)
+    ratio = complete(graph, _flat_start(graph), [look])
+    tone = np.log(0.6 / 0.5)
+    beard = face & (points[:, 1] < mouth - 0.01)
+    neck = graph.skin & (points[:, 1] < chin - 0.04)
+    assert np.median(ratio[beard]) < tone - 0.8
+    assert np.abs(ratio[neck] - tone).max() < 0.25
 
 
 # --- inversion ------------------------------------------------------------------------------------
@@ -248,15 +293,21 @@ def test_toning_follows_the_atlas_and_leaves_hair(head: HexPlaneHead, graph: Ski
         head.identity(codes.shape)[0].pose(NEUTRAL), head.model.topology, CONFIG.plane_size
     )
     view = _wearing(head, None).window(pose, orbit(0.0, 0.0), 64)
-    ratios = targets.ratio_texture(
-        graph, np.full((graph.count, 3), np.log(0.5), dtype=np.float32), "cpu"
+    both = np.concatenate(
+        [np.full((graph.count, 3), np.log(0.5)), np.full((graph.count, 3), 0.5)], 1
     )
+    ratios = targets.ratio_texture(graph, both.astype(np.float32), "cpu")
     picture = torch.ones(1, 4, 64, 64)
     bare = targets.toned(picture, torch.zeros(1, 1, 64, 64), view, ratios)[0, 0].numpy()
     covered = view.coverage > 0.99
     assert np.median(bare[covered]) == pytest.approx(0.5, abs=0.02)
     worn = targets.toned(picture, torch.ones(1, 1, 64, 64), view, ratios)
     assert torch.equal(worn[:, :3], picture[:, :3])
+    # A bright pixel on a texel that has to become brighter does not burn out.
+    both[:, :3] = np.log(3.0)
+    ratios = targets.ratio_texture(graph, both.astype(np.float32), "cpu")
+    pale = targets.toned(picture * 0.4, torch.zeros(1, 1, 64, 64), view, ratios)[0, 0].numpy()
+    assert pale.max() <= 0.51
 
 
 # --- hair -----------------------------------------------------------------------------------------

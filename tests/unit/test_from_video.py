@@ -118,6 +118,7 @@ class TruthFinder:
     jumps: Sequence[int] = ()
     stop_at: int = 10**6
     name: str = "truth"
+    digest: str = ""
     asked: list[int] = field(default_factory=list)
 
     def find(self, pixels: NDArray[np.uint8]) -> list[Any]:
@@ -152,7 +153,8 @@ class Halves:
 
     name = "halves"
 
-    def __init__(self) -> None:
+    def __init__(self, digest: str = "") -> None:
+        self.digest = digest
         self.seen: list[NDArray] = []
 
     def parse(self, pixels: NDArray[np.uint8], face: Any) -> Any:
@@ -286,6 +288,44 @@ def test_recording_becomes_a_data_set(
     assert parser.seen == []
     assert again.kept == made.kept
     assert (out / "manifest.json").read_bytes() == before
+
+
+def test_other_weights_of_the_same_name_begin_anew(
+    truth: Truth, video: Path, take_file: Path, tmp_path: Path
+) -> None:
+    def asked(finder: str, parser: str, until: int) -> list[int]:
+        """Frames that a run of these weights looks at before it is interrupted."""
+        seeker = TruthFinder(truth, stop_at=until, digest=finder)
+        with pytest.raises(KeyboardInterrupt):
+            make_footage(
+                video, take_file, tmp_path / "me", seeker, Halves(parser), FootageSettings(size=64)
+            )
+        return seeker.asked
+
+    first = asked("a", "x", 12)
+    assert asked("a", "x", 16) == list(range(12, 16))  # nothing is looked at twice
+    assert asked("b", "x", 12) == first
+    assert asked("b", "y", 12) == first
+
+
+def test_too_few_frames_say_what_was_wrong_with_the_others(
+    truth: Truth, video: Path, take_file: Path, tmp_path: Path
+) -> None:
+    def sentence(finder: TruthFinder, settings: FootageSettings) -> str:
+        out = tmp_path / "me"
+        with pytest.raises(BadInput) as caught:
+            make_footage(video, take_file, out, finder, Halves(), settings)
+        assert not (out / "manifest.json").exists()
+        return str(caught.value)
+
+    told = sentence(TruthFinder(truth, blind=range(3, 28)), FootageSettings(size=64, offset=1.8))
+    covered = [k for k, s in enumerate(truth.seconds) if s + 1.8 <= truth.take.duration]
+    assert covered[-1] > 31  # the two blurred ones of the film
+    assert f"Only {len(covered) - 27} of {len(covered)} frames" in told
+    assert "(no face in 25, blurred in 2; at least 10 " in told
+    assert "the whole face in the picture" in told
+    told = sentence(TruthFinder(truth), FootageSettings(size=64, offset=2.8))
+    assert "lie within the take" in told
 
 
 def test_with_a_known_lens_and_many_points_the_cameras_are_exact(

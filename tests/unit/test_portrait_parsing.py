@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -242,6 +243,19 @@ def test_other_weights_load_by_their_path(tmp_path: Path) -> None:
     assert result.labels.shape == result.matte.shape == result.hair.shape == (70, 50)
     assert result.labels.dtype == np.uint8
     assert result.matte.dtype == result.hair.dtype == np.float32
+
+
+def test_a_parser_tells_its_weights_from_others_of_the_same_name(tmp_path: Path) -> None:
+    digests = set()
+    for folder, width in (("a", 8), ("b", 12)):
+        (tmp_path / folder).mkdir()
+        config = dataclasses.replace(TINY, widths=(width, 16, 24))
+        opened = parsing.parser(tiny_weights(tmp_path / folder / "mine.safetensors", config))
+        assert isinstance(opened, parsing.OwnParser)
+        assert opened.name == "mine"
+        digests.add(opened.digest)
+    assert len(digests) == 2
+    assert all(len(digest) == 16 for digest in digests)
 
 
 def test_weights_that_cannot_serve_say_why(tmp_path: Path) -> None:

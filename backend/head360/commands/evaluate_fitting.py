@@ -9,7 +9,8 @@ from head360.commands import emit_json, say
 
 
 def add_fitting(parser: argparse.ArgumentParser) -> None:
-    """The arguments of ``--fitting``; ``--out`` and ``--steps`` are the ablation's too."""
+    """The arguments of ``--fitting``; ``--out`` and ``--steps`` are the ablation's too, ``--seed``
+    and ``--sheet`` are those of all evaluations."""
     group = parser.add_argument_group("fitting instead of a model's own views")
     group.add_argument(
         "--fitting",
@@ -33,6 +34,7 @@ def run_fitting(arguments: argparse.Namespace) -> int:
     from head360.commands.local import ProgressLine
     from head360.errors import ModelInvalid
     from head360.evaluation_fitting import evaluate_fitting
+    from head360.files import writable_folder
     from head360.fitting.stages import FitSettings
     from head360.heads.hexplane import HexPlaneHead
     from head360.server.heads_table import resolve
@@ -43,15 +45,19 @@ def run_fitting(arguments: argparse.Namespace) -> int:
     base = heads.load(resolve(name).path, device)
     if not isinstance(base, HexPlaneHead):
         raise ModelInvalid(f"{base.name} cannot be a base: choose a hex-plane head.")
-    settings = FitSettings(landmarks=arguments.landmarks, device=device)
+    seed = 0 if arguments.seed is None else arguments.seed
+    settings = FitSettings(landmarks=arguments.landmarks, seed=seed, device=device)
     if arguments.steps is not None:
         settings = dataclasses.replace(settings, steps=arguments.steps)
+    settings = settings.checked()
+    if arguments.sheet is not None:
+        writable_folder(arguments.sheet.parent)
     line = ProgressLine("person", arguments.subjects)
     result = {
         "model": base.name,
         **evaluate_fitting(
-            base, settings.checked(), arguments.out, arguments.subjects, arguments.truth,
-            seed=0, progress=lambda done, _: line.show(done),
+            base, settings, arguments.out, arguments.subjects, arguments.truth,
+            seed=seed, progress=lambda done, _: line.show(done), sheet=arguments.sheet,
         ),
     }  # fmt: skip
     if arguments.json:

@@ -19,7 +19,7 @@ from head360.fitting import pictures
 from head360.fitting.gaze import find_gaze, looking
 from head360.fitting.package import safe_name
 from head360.fitting.photograph import Photograph
-from head360.fitting.shape import FittedShape, View
+from head360.fitting.shape import FittedShape, FittedView, View
 from head360.fitting.sights import Sight, cut, head_window
 from head360.fitting.stages import STAGES, FitSettings, Stage
 from head360.fitting.tools import Tools
@@ -151,10 +151,18 @@ class Early:
                 raise BadInput(f"{photo.path.name}: {text}") from error
             self.shots.append(Shot(photo, faces, face))
             self.notes += [f"{photo.path.name}: {note}" for note in photo.notes]
+            if len(faces) > 1 and wanted is None:
+                self.notes.append(
+                    f"{photo.path.name}: of {len(faces)} faces the largest was taken"
+                    + ("; --face N takes another, counted from the left." if number == 0 else ".")
+                )
         first = self.shots[0]
         text = f"{len(first.faces)} face{'s' * (len(first.faces) != 1)} ({self.tools.finder})"
         self._done(
-            pictures.boxes(first.photo.pixels, first.faces, first.face), text,
+            pictures.stacked(
+                [pictures.boxes(shot.photo.pixels, shot.faces, shot.face) for shot in self.shots]
+            ),
+            text,
             {
                 "faces": len(first.faces), "finder": self.tools.finder,
                 "confidence": round(float(first.face.confidence), 3),
@@ -193,29 +201,22 @@ class Early:
         yaw = float(np.degrees(np.arctan2(position[0], position[2])))
         if abs(yaw) > _TURNED:
             self.notes.append(
-                f"The face is turned by {abs(yaw):.0f}°: a photograph from the front gives a "
-                "better likeness; give this one second."
+                f"{first.photo.path.name}: the face is turned by {abs(yaw):.0f}°; a photograph "
+                "from the front gives a better likeness: give this one second."
             )
+        windows = [
+            self._met(shot, seen) for shot, seen in zip(self.shots, self.fitted.views, strict=True)
+        ]
         share = view.residual_share
-        if share > _POOR:
-            self.notes.append(
-                "The mesh meets the landmarks only roughly: check the shape stage, or try "
-                "--landmarks mediapipe."
-            )
-        vertices = self.identity.pose(view.blendshapes)
-        pixels = first.photo.pixels
-        window = head_window(view.camera, vertices, pixels.shape[1], pixels.shape[0])
-        if window[2] > _CLOSE * max(pixels.shape[:2]):
-            raise BadInput(
-                f"{first.photo.path.name}: the face fills far more than the picture; choose a "
-                "photograph that shows the whole head."
-            )
         focal = float(view.camera.intrinsics[1, 1])
         fov = float(np.degrees(2 * np.arctan(0.5 / focal)))
-        picture = pictures.overlay(
-            pixels, view.camera, vertices, self.base.model.topology.faces, first.face.landmarks,
-            window,
-        )  # fmt: skip
+        picture = pictures.stacked([
+            pictures.overlay(
+                shot.photo.pixels, seen.camera, self.identity.pose(seen.blendshapes),
+                self.base.model.topology.faces, shot.face.landmarks, window,
+            )
+            for shot, seen, window in zip(self.shots, self.fitted.views, windows, strict=True)
+        ])  # fmt: skip
         self._done(
             picture,
             f"landmarks met within {view.residual_px:.1f} px, yaw {yaw:+.0f}°, lens {fov:.0f}°",
@@ -227,6 +228,27 @@ class Early:
                 "shape": [round(float(value), 5) for value in self.fitted.shape],
             },
         )
+
+    def _met(self, shot: Shot, view: FittedView) -> tuple[float, float, float]:
+        """The window of the head in one photograph; a note where the mesh fits it badly.
+
+        Raises:
+            BadInput: it shows a small part of the head only.
+        """
+        name, pixels = shot.photo.path.name, shot.photo.pixels
+        vertices = self.identity.pose(view.blendshapes)
+        window = head_window(view.camera, vertices, pixels.shape[1], pixels.shape[0])
+        if window[2] > _CLOSE * max(pixels.shape[:2]):
+            raise BadInput(
+                f"{name}: the face fills far more than the picture; choose a photograph that shows "
+                "the whole head."
+            )
+        if view.residual_share > _POOR:
+            self.notes.append(
+                f"{name}: the mesh meets the landmarks only roughly; check the shape stage, or try "
+                "--landmarks mediapipe."
+            )
+        return window
 
     def _parse(self) -> None:
         for number, (shot, view) in enumerate(zip(self.shots, self.fitted.views, strict=True)):
@@ -242,18 +264,26 @@ class Early:
                 pixels, shot.parsing.labels, shot.parsing.matte, shot.parsing.hair, view.camera,
                 view.blendshapes, vertices, self.size,
             )  # fmt: skip
-        first, view = self.shots[0], self.fitted.views[0]
-        parsing, sight, _ = first.ready()
-        height, width = first.photo.pixels.shape[:2]
-        self.window = head_window(view.camera, self.identity.pose(view.blendshapes), width, height)
-        bare, hair = float(sight.bare().mean()), float((sight.hair > 0.5).mean())
-        if not sight.face().any():
-            raise BadInput(
-                f"{first.photo.path.name}: no bare skin was found in the face; choose a photograph "
-                "without veil or mask, or give --landmarks mediapipe."
+        windows = [
+            head_window(
+                view.camera, self.identity.pose(view.blendshapes), *shot.photo.pixels.shape[1::-1]
             )
+            for shot, view in zip(self.shots, self.fitted.views, strict=True)
+        ]
+        self.window = windows[0]
+        sight = self.shots[0].ready()[1]
+        bare, hair = float(sight.bare().mean()), float((sight.hair > 0.5).mean())
+        for shot in self.shots:
+            if not shot.ready()[1].face().any():
+                raise BadInput(
+                    f"{shot.photo.path.name}: no bare skin was found in the face; choose a "
+                    "photograph without veil or mask, or give --landmarks mediapipe."
+                )
         self._done(
-            pictures.parsed(first.photo.pixels, parsing.labels, self.window),
+            pictures.stacked([
+                pictures.parsed(shot.photo.pixels, shot.ready()[0].labels, window)
+                for shot, window in zip(self.shots, windows, strict=True)
+            ]),
             f"skin {bare:.0%}, hair {hair:.0%} of the picture around the head",
             {"skin": round(bare, 4), "hair": round(hair, 4)},
-        )
+        )  # fmt: skip

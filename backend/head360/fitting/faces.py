@@ -63,7 +63,8 @@ def make_face(
 
 
 class LandmarkFinder(Protocol):
-    """What finds faces; ``name`` is for people."""
+    """What finds faces; ``name`` is for people, ``digest``, where there is one, tells its weights
+    from others of that name."""
 
     name: str
 

@@ -33,6 +33,7 @@ from head360.datasets.monocular_write import Filmed
 from head360.datasets.records import Notice, StyleRecord, SubjectRecord
 from head360.errors import BadInput
 from head360.files import sole_writer, write_bytes
+from head360.fitting.fingerprint import digest_of
 from head360.fitting.footage_cut import Cut, square_around
 from head360.fitting.footage_find import Finder, Found, look_through, match_clocks
 from head360.fitting.footage_report import chosen_rows, sheet, write_report
@@ -195,8 +196,7 @@ def make_footage(
     counts = dict(Counter(entry.reason for entry in footage.rejected))
     seconds = time.monotonic() - started
     facts = write_report(
-        folder, recording, clock, take, footage, dataclasses.asdict(cut), finder.name, parser.name,
-        seconds,
+        folder, recording, clock, take, footage, dataclasses.asdict(cut), finder, parser, seconds
     )  # fmt: skip
     picture = sheet(pictures, recording, footage, model)
     buffer = io.BytesIO()
@@ -337,7 +337,10 @@ def _key(
 ) -> str:
     """A digest of all that the data set depends on."""
     digest = hashlib.sha256()
-    facts = [VERSION, monocular.SCHEMA, finder.name, parser.name, dataclasses.asdict(settings)]
+    facts = [
+        VERSION, monocular.SCHEMA, finder.name, digest_of(finder), parser.name, digest_of(parser),
+        dataclasses.asdict(settings),
+    ]  # fmt: skip
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for path in (video, take):
         for block in _blocks(path):

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from head360.arkit.takes import Take
 from head360.files import writable_folder, write_bytes
+from head360.fitting.fingerprint import Named, digest_of
 from head360.fitting.footage_find import Clock, Found
 from head360.fitting.footage_solve import Footage, camera_of
 from head360.fitting.recording import Recording
@@ -40,8 +41,8 @@ def write_report(
     take: Take,
     footage: Footage,
     cut: dict[str, int],
-    finder: str,
-    parser: str,
+    finder: Named,
+    parser: Named,
     seconds: float,
 ) -> dict[str, Any]:
     """Write ``report.json``; returns what is in it."""
@@ -59,8 +60,9 @@ def write_report(
                     "take_begins": clock.take, "lag": footage.lag,
                     "agreement": footage.agreement},
         "notes": _notes(clock, footage),
-        "finder": finder,
-        "parser": parser,
+        "finder": finder.name,
+        "parser": parser.name,
+        "weights": {"finder": digest_of(finder), "parser": digest_of(parser)},
         "cut": cut,
         "person": {
             "fitted_on": [item.number for item in footage.photos],

@@ -6,6 +6,7 @@ has a known mesh, and only its camera is unknown.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,15 @@ Floats = NDArray[np.float32]
 NO_FACE, SMALL, RESIDUAL, BLURRED, JUMPY = (
     "no face", "face too small", "landmarks do not fit", "blurred", "jumpy",
 )  # fmt: skip
+# What helps most against each.
+_REMEDIES = {
+    NO_FACE: "film again, with the whole face in the picture all the time",
+    SMALL: "film again, nearer",
+    BLURRED: "film again in better light, with focus fixed and the phone on a stand",
+    RESIDUAL: "check that video and take belong together (--offset), or try other --landmarks",
+    JUMPY: "film again, turning the head more slowly",
+}
+_TOLD = 3  # reasons
 _FEWEST_EYES = 16.0  # pixels between the eyes
 _RESIDUAL_SHARE, _RESIDUAL_TIMES = 0.05, 3.0  # of the distance of the eyes; of the median
 _BLUR = 0.4  # of the median sharpness
@@ -123,7 +133,7 @@ def solve(
     sharp = float(np.median([item.sharpness for item in faces])) if faces else 0.0
     faces, dull = _split(faces, lambda item: item.sharpness >= _BLUR * sharp)
     rejected += [Rejected(item, BLURRED, round(item.sharpness / sharp, 3)) for item in dull]
-    _demand(recording, len(faces), len(found))
+    _demand(recording, len(faces), len(found), rejected)
 
     weights = {item.number: take.at(item.second + clock.offset) for item in faces}
     chosen = spread_frames(recording, points, faces, weights, photos)
@@ -146,7 +156,7 @@ def solve(
     limit = max(_RESIDUAL_SHARE, _RESIDUAL_TIMES * usual)
     good, odd = _split(raw, lambda entry: entry[2] <= limit)
     rejected += [Rejected(item, RESIDUAL, round(residual, 4)) for item, _, residual in odd]
-    _demand(recording, len(good), len(found))
+    _demand(recording, len(good), len(found), rejected)
 
     # Twice: a frame that jumps also pulls its neighbours a little.
     for last in (False, True):
@@ -165,7 +175,7 @@ def solve(
             if jump > limit
         ]
         good = [entry for entry, jump in zip(good, jumps, strict=True) if jump <= limit]
-        _demand(recording, len(good), len(found))
+        _demand(recording, len(good), len(found), rejected)
     solved = [
         Solved(item, item.second + clock.offset, weights[item.number], pose, residual, float(jump))
         for (item, _, residual), pose, jump in zip(good, curve, jumps, strict=True)
@@ -259,12 +269,25 @@ def _split(items: Sequence, good: Callable) -> tuple[list, list]:
     return [item for item in items if good(item)], [item for item in items if not good(item)]
 
 
-def _demand(recording: Recording, usable: int, count: int) -> None:
-    if usable < _FEWEST_FRAMES:
+def _demand(recording: Recording, usable: int, count: int, rejected: Sequence[Rejected]) -> None:
+    """Refuse a recording of which too little is left, and say what was wrong most often.
+
+    Raises:
+        BadInput: it is so.
+    """
+    if usable >= _FEWEST_FRAMES:
+        return
+    reasons = Counter(entry.reason for entry in rejected).most_common(_TOLD)
+    if not reasons:
         raise BadInput(
-            f"Only {usable} of {count} frames of {recording.path} show the face well enough (at "
-            f"least {_FEWEST_FRAMES} are needed): film again, nearer and in better light."
+            f"Only {count} frames of {recording.path} lie within the take (at least "
+            f"{_FEWEST_FRAMES} are needed): film longer, or check --offset."
         )
+    told = ", ".join(f"{reason} in {number}" for reason, number in reasons)
+    raise BadInput(
+        f"Only {usable} of {count} frames of {recording.path} can be used ({told}; at least "
+        f"{_FEWEST_FRAMES} are needed): {_REMEDIES[reasons[0][0]]}."
+    )
 
 
 # --- do video and take run together? --------------------------------------------------------------

@@ -89,12 +89,12 @@ def choose_hair(
     told = sight.known
     if hat:
         told = told & ~above
-        likely = {style: score**_DOUBT for style, score in likely.items()}
-    for number, (style, score) in enumerate(likely.items()):
+        likely = {style: share**_DOUBT for style, share in likely.items()}
+    for number, (style, share) in enumerate(likely.items()):
         progress(0.8 * number / len(likely))
-        outline = _outline(base, dataclasses.replace(plain, style=style), sight, pose)
+        outline = style_outline(base, dataclasses.replace(plain, style=style), sight, pose)
         alike = agreement(outline, sight.hair, sight.face(), told)
-        scores[style] = (score + _FLOOR) * float(np.exp(_OUTLINE * alike))
+        scores[style] = score(share, alike)
     total = sum(scores.values())
     order = sorted(((s, v / total) for s, v in scores.items()), key=lambda item: -item[1])
     style = order[0][0] if wanted == "" else wanted
@@ -107,6 +107,11 @@ def choose_hair(
     shown = [style, *[other for other, _ in order if other != style][:2]]
     picture = _try_on(base, codes, shown, sight, pose)
     return Hair(codes, [(n, float(p)) for n, p in ranking[:3]], order, picture, hat)
+
+
+def score(likely: float, alike: float, weight: float = _OUTLINE) -> float:
+    """How much speaks for a style: its probability and the agreement of its outline."""
+    return (likely + _FLOOR) * float(np.exp(weight * alike))
 
 
 def agreement(
@@ -156,7 +161,7 @@ def wears_hat(skull: NDArray[np.bool_], sight: Sight) -> bool:
     return bool(covered.sum() > _HAT * max(1, seen.sum()))
 
 
-def _outline(base: HexPlaneHead, codes: Codes, sight: Sight, pose: PoseInputs) -> Floats:
+def style_outline(base: HexPlaneHead, codes: Codes, sight: Sight, pose: PoseInputs) -> Floats:
     """(S, S) share of hair that ``codes`` shows at the photograph's camera."""
     size = sight.size
     if codes.style is None:

@@ -1,8 +1,8 @@
 """Inversion: the neural texture is optimised through the frozen networks until the pictures agree.
 
-Pictures are the photographs (without their light, where they show bare skin) and the references
-from all around. Every step renders one window of a photograph and one reference; the texture is
-held near its start and its change is smooth, so that places nobody sees stay plausible.
+Pictures are photographs and references from all around, see ``targets`` and ``strands``. Every step
+renders one window of a photograph and one reference; the texture is held near its start and its
+change is smooth, so that places nobody sees stay plausible.
 """
 
 from __future__ import annotations
@@ -14,30 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from head360.fitting.light import shading
-from head360.fitting.sights import Sight, facing
-from head360.fitting.start import Start
-from head360.fitting.surface import SkinGraph
-from head360.geometry.bake import fill_gutter
 from head360.geometry.lattice import Lattice
 from head360.geometry.topology import Topology
 from head360.heads.inputs import PoseInputs, ViewInputs, Window, view_inputs
 from head360.heads.windows import Dye, autocast, render_window
 from head360.networks.hexplane import HexPlaneNet
-from head360.networks.planes import lookup
-from head360.rendering.cameras import Camera, orbit
+from head360.rendering.cameras import Camera
 
 Floats = NDArray[np.float32]
 
-REFERENCE_YAWS = (0.0, 35.0, -35.0, 70.0, -70.0, 110.0, -110.0, 180.0)
-_BORDER = 3  # output pixels at a window's rim that count nothing: convolutions end there
-_WORN = 0.35  # share of hair above which a pixel says nothing about the skin
-_FEATHER = 1.2  # pixels
 _ROOM = 1.25  # of the largest value of the start
+_OPAQUE = 1e-4  # of 1 − alpha below which hair counts as opaque
 _WARMUP, _FLOOR = 10, 0.05  # of the learning rate
 
 
@@ -48,6 +38,7 @@ class Gains:
     Attributes:
         edges: differences of neighbouring pixels. reference: pictures from around.
         stay: squared change of the texture. smooth: squared differences of that change.
+        hair: share of hair in a pixel, where hair planes change.
         rate: of Adam at its peak.
     """
 
@@ -55,6 +46,7 @@ class Gains:
     reference: float = 0.5
     stay: float = 0.002
     smooth: float = 0.1
+    hair: float = 0.05
     rate: float = 0.02
 
 
@@ -97,15 +89,27 @@ class Wearing:
         hair: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(B, 4, H, W) premultiplied pictures and (B, 1, H, W) share of hair in them."""
+        out, raw, _ = self.draw(texture, pose, views, rng, hair)
+        share = raw[:, -1:].float() / raw[:, -2:-1].float().clamp(min=0.05)
+        share = F.interpolate(share, size=out.shape[-2:], mode="bilinear", align_corners=False)
+        return out, share.detach().clamp(0, 1)
+
+    def draw(
+        self,
+        texture: Tensor,
+        pose: PoseInputs,
+        views: list[ViewInputs],
+        rng: np.random.Generator | None = None,
+        hair: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Floats]:
+        """(B, 4, H, W) premultiplied pictures, raw render and depth; see ``render_window``."""
         with autocast(self.device):
             planes = self.net.head_planes(texture, pose.uv, pose.index, pose.depths)
-            out, raw, _ = render_window(
+            out, raw, depth = render_window(
                 self.net, texture, self.hair if hair is None else hair, planes, views, self.box,
                 self.lattice, rng, self.dye,
             )  # fmt: skip
-        share = raw[:, -1:].float() / raw[:, -2:-1].float().clamp(min=0.05)
-        share = F.interpolate(share, size=out.shape[-2:], mode="bilinear", align_corners=False)
-        return out.float(), share.detach().clamp(0, 1)
+        return out.float(), raw, depth
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Target:
         pose, view: what is rendered.
         picture: (1, 3, H, W) over white; weight: (1, 1, H, W).
         photograph: whether it comes from one.
+        hair: (1, 1, H/2, W/2) wanted share of hair, or None; sure: (1, 1, H/2, W/2) its weight.
     """
 
     pose: PoseInputs
@@ -123,123 +128,8 @@ class Target:
     picture: Tensor
     weight: Tensor
     photograph: bool
-
-
-def ratio_texture(graph: SkinGraph, ratio: Floats, device: str) -> Tensor:
-    """(1, S, S, C) values (M, C) of texels as a texture, rows growing with v, with a gutter."""
-    size = graph.texels.size
-    known = np.zeros(size * size, dtype=np.bool_)
-    known[graph.texels.index] = True
-    filled = fill_gutter(graph.picture(ratio), known.reshape(size, size), reach=3)
-    return torch.from_numpy(np.ascontiguousarray(filled[::-1], dtype=np.float32))[None].to(device)
-
-
-def started(graph: SkinGraph, start: Start, wanted: Floats) -> Tensor:
-    """(1, S, S, C) the blend's texture moved to the ``wanted`` (M, 3) by the base's response."""
-    moved = torch.from_numpy((wanted - start.colour) @ start.response)
-    return start.texture + ratio_texture(graph, moved.numpy(), str(start.texture.device))
-
-
-def toned(picture: Tensor, share: Tensor, view: ViewInputs, ratios: Tensor) -> Tensor:
-    """Paste the wanted colours into a rendered window through the atlas; hair stays.
-
-    Args:
-        picture: (1, 4, H, W) premultiplied; share: (1, 1, H, W) of hair.
-        view: the window; ratios: see :func:`ratio_texture`.
-    """
-    height, width = view.coverage.shape
-    uv = torch.from_numpy(view.uv).to(picture.device)
-    sampled = lookup(ratios, (uv * 2 - 1)[None])[0]
-    screen = torch.zeros(height * width, 3, device=picture.device)
-    screen[torch.from_numpy(view.index).to(picture.device)] = sampled
-    gain = screen.view(1, height, width, 3).permute(0, 3, 1, 2).exp()
-    colour = picture[:, :3] * (share + (1 - share) * gain)
-    return torch.cat([colour, picture[:, 3:]], 1)
-
-
-def on_white(picture: Tensor) -> Tensor:
-    """(B, 4, H, W) premultiplied → (B, 3, H, W) over white."""
-    return (picture[:, :3] + 1 - picture[:, 3:]).clamp(0, 1)
-
-
-def reference_target(
-    wearing: Wearing, texture: Tensor, ratios: Tensor, pose: PoseInputs, yaw: float, size: int
-) -> Target:
-    """The blended head from ``yaw`` with the wanted colours pasted in."""
-    view = wearing.window(pose, orbit(yaw, 0.0), size)
-    with torch.no_grad():
-        picture, share = wearing.render(texture, pose, [view])
-        wanted = on_white(toned(picture, share, view, ratios))
-    weight = _trust(view, share)
-    return Target(pose, view, wanted, weight, False)
-
-
-def photo_composite(
-    wearing: Wearing,
-    texture: Tensor,
-    ratios: Tensor,
-    pose: PoseInputs,
-    sight: Sight,
-    light: Floats,
-    delight: float,
-) -> tuple[Tensor, Tensor]:
-    """(1, 3, S, S) the wanted picture at a photograph's camera, (1, 1, S, S) trust in it.
-
-    The photograph without its light where it shows bare skin, the toned blend elsewhere.
-    """
-    size = sight.size
-    view = wearing.window(pose, sight.camera, size)
-    with torch.no_grad():
-        picture, share = wearing.render(texture, pose, [view])
-        around = on_white(toned(picture, share, view, ratios))
-    plain = sight.pixels * np.exp(-shading(light, view.normals, delight))
-    mask = (sight.face() & (view.coverage > 0.99)).astype(np.float32)
-    # Eyes and mouth count where photograph and mesh agree that they are.
-    inner = np.isin(sight.labels, (3, 5))
-    mask *= np.where(view.detail == inner, 1.0, 0.0).astype(np.float32)
-    towards = sight.camera.position / np.linalg.norm(sight.camera.position)
-    mask *= facing(view.normals @ towards.astype(np.float32))
-    soft = np.minimum(mask, gaussian_filter(mask, _FEATHER) * 2 - 1).clip(0, 1)
-    paste = _tensor(soft, wearing.device)
-    shown = torch.from_numpy(np.ascontiguousarray(plain.transpose(2, 0, 1)))[None]
-    wanted = around * (1 - paste) + shown.to(wearing.device).clamp(0, 1) * paste
-    trust = _trust(view, share) * (0.15 + 0.85 * paste)
-    return wanted, trust
-
-
-def _tensor(plane: Floats, device: str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None, None].to(device)
-
-
-def _trust(view: ViewInputs, share: Tensor) -> Tensor:
-    """(1, 1, H, W) where a window says something about the skin."""
-    weight = (view.coverage > 0.5).astype(np.float32)
-    rim = np.zeros_like(weight)
-    rim[_BORDER:-_BORDER, _BORDER:-_BORDER] = 1.0
-    return _tensor(weight * rim, str(share.device)) * (share < _WORN)
-
-
-def photo_targets(
-    wearing: Wearing, pose: PoseInputs, sight: Sight, wanted: Tensor, trust: Tensor, tile: int
-) -> list[Target]:
-    """Overlapping windows of ``tile`` pixels that cover what is trusted."""
-    size = sight.size
-    tile = min(tile, size)
-    steps = max(1, math.ceil((size - tile) / (tile * 0.75)) + 1) if size > tile else 1
-    firsts = np.unique(np.linspace(0, size - tile, steps).astype(int) // 2 * 2)
-    targets = []
-    for top in firsts:
-        for left in firsts:
-            rows, columns = slice(top, top + tile), slice(left, left + tile)
-            weight = trust[:, :, rows, columns].clone()
-            if float(weight.sum()) < 0.01 * tile * tile:
-                continue
-            rim = torch.zeros_like(weight)
-            rim[..., _BORDER:-_BORDER, _BORDER:-_BORDER] = 1.0
-            window = (int(left), int(top), int(left + tile), int(top + tile))
-            view = wearing.window(pose, sight.camera, size, window)
-            targets.append(Target(pose, view, wanted[:, :, rows, columns], weight * rim, True))
-    return targets
+    hair: Tensor | None = None
+    sure: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -266,6 +156,7 @@ def invert(
     progress: Callable[[float, str], None],
     gains: Gains | None = None,
     invert_planes: bool = False,
+    free: Tensor | None = None,
 ) -> Inverted:
     """Optimise the texture (and the hair planes) against the targets.
 
@@ -278,6 +169,7 @@ def invert(
         progress: called with (fraction, phase); what it raises stops the work.
         gains: weights of the loss.
         invert_planes: the hair planes change too, where there is hair.
+        free: (1, S, S, 1) share in which a texel may change, see :func:`freedom`; all by default.
     """
     gains = gains or Gains()
     device = wearing.device
@@ -298,29 +190,37 @@ def invert(
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * rate
         optimiser.zero_grad(set_to_none=True)
-        current = texture + change
+        current = texture + (change if free is None else change * free)
         hair = None if strands is None or wearing.hair is None else wearing.hair + strands
         total = torch.zeros((), device=device)
         for pool, gain in ((photographs, 1.0), (references, gains.reference)):
             if not pool:
                 continue
             target = _drawn(pool, step, rng)
-            out, _ = wearing.render(current, target.pose, [target.view], rng, hair)
-            total = total + gain * _difference(on_white_soft(out), target, gains.edges)
+            out, raw, _ = wearing.draw(current, target.pose, [target.view], rng, hair)
+            loss = _difference(on_white_soft(out), target, gains.edges)
+            if strands is not None and target.hair is not None and target.sure is not None:
+                loss = loss + gains.hair * _outline(raw[:, -1:], target.hair, target.sure)
+            total = total + gain * loss
         photometric = float(total.detach())
         losses.append(photometric)
         total = total + gains.stay * change.square().mean() + gains.smooth * _rough(change)
         if strands is not None:
             total = total + 4 * gains.stay * strands.square().mean()
-            total = total + gains.smooth * _rough(strands)
+            total = total + 4 * gains.smooth * _rough(strands)
         total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     tenth = max(1, steps // 10)
     # A few wild texels would coarsen the steps in which a package stores all others.
     most = _ROOM * float(texture.abs().max())
+    change.data.mul_(1.0 if free is None else free)
+    hair = None
+    if strands is not None and wearing.hair is not None:
+        most_hair = _ROOM * float(wearing.hair.abs().max())
+        hair = (wearing.hair + strands).detach().clamp(-most_hair, most_hair)
     return Inverted(
         (texture + change).detach().clamp(-most, most),
-        None if strands is None or wearing.hair is None else (wearing.hair + strands).detach(),
+        hair,
         float(np.mean(losses[:tenth])),
         float(np.mean(losses[-tenth:])),
     )
@@ -349,6 +249,13 @@ def _difference(out: Tensor, target: Target, edges: float) -> Tensor:
         )
         loss = loss + edges * (w * a.abs()).sum() / (3 * total)
     return loss
+
+
+def _outline(share: Tensor, wanted: Tensor, sure: Tensor) -> Tensor:
+    """Cross entropy: opaque hair that has to go is felt, where a difference of alphas is flat."""
+    share = share.float().clamp(0, 1)
+    loss = -wanted * (share + _OPAQUE).log() - (1 - wanted) * (1 - share + _OPAQUE).log()
+    return (sure * loss).mean()
 
 
 def _rough(planes: Tensor) -> Tensor:

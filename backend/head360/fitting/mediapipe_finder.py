@@ -28,6 +28,9 @@ def usable() -> bool:
 class MediapipeFinder:
     """MediaPipe 0.10's ``solutions.face_mesh``.
 
+    Attributes:
+        digest: the release, which carries its own weights.
+
     Raises:
         BadInput: it is not installed, or a release without it.
     """
@@ -40,6 +43,9 @@ class MediapipeFinder:
                 "mediapipe with its face mesh is not installed (0.10.21 is the last that has it, "
                 "for Python up to 3.12): install it, or choose the landmark finder own."
             )
+        import mediapipe
+
+        self.digest = str(getattr(mediapipe, "__version__", ""))
 
     def find(self, pixels: NDArray[np.uint8]) -> list[Face]:
         """See ``LandmarkFinder``."""

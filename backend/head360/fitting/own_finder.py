@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from head360.datasets.face_points import mirrors
+from head360.datasets.integrity import digest_file
 from head360.errors import BadInput, ModelInvalid
 from head360.fitting.cascade import frontal_faces
 from head360.fitting.faces import Face, make_face
@@ -63,6 +64,9 @@ class OwnFinder:
         weights: the user's; None takes those that come with the program.
         device: torch device.
 
+    Attributes:
+        digest: of the file of weights.
+
     Raises:
         BadInput: there is no such file. ModelInvalid: it does not fit.
     """
@@ -85,6 +89,7 @@ class OwnFinder:
                     "again with `head360 train portrait landmarks`."
                 ) from error
             read_network(path, net)
+            self.digest = digest_file(path)[:16]
         self.net = net.to(device).eval().requires_grad_(False)
         self.size = config.size
         self.device = device

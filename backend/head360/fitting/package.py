@@ -19,6 +19,7 @@ from torch import Tensor
 from head360.errors import BadInput
 from head360.heads.base import Codes
 from head360.heads.hexplane import HexPlaneHead
+from head360.heads.windows import DYE_CONTRAST
 from head360.networks.banks import Blend, PlaneBank
 from head360.networks.hexplane import HexPlaneNet
 
@@ -79,6 +80,7 @@ def single_head(
     blendshapes: Floats,
     facts: dict[str, Any],
     hair: Tensor | None = None,
+    hull: NDArray[np.uint8] | None = None,
 ) -> HexPlaneHead:
     """A head with one subject that wears what the base has.
 
@@ -90,6 +92,7 @@ def single_head(
         blendshapes: (52,) of the photograph, kept as a fact.
         facts: for the manifest, beside the base's licence and notices.
         hair: (3, R, R, C) planes of the codes' style, where they were optimised too.
+        hull: (GRID, GRID, GRID) occupancy of that style instead of the base's.
     """
     styles = base.styles
     config = dataclasses.replace(base.net.config, texture_codes=None)
@@ -115,12 +118,32 @@ def single_head(
     }
     if codes.hair_colour is not None and codes.style is not None:
         entry["hair_colour"] = [round(float(channel), 4) for channel in codes.hair_colour]
+    occupancy = base._occupancy.copy()
+    if hull is not None and codes.style is not None:
+        occupancy[styles.index(codes.style)] = hull
     head = HexPlaneHead(
-        name, base.model, net, OrderedDict({name: entry}), styles, base._occupancy.copy(),
+        name, base.model, net, OrderedDict({name: entry}), styles, occupancy,
         {**base.manifest, **facts}, base.device, base._geometry,
     )  # fmt: skip
     head.refine = base.refine
+    if hair is not None and codes.hair_colour is not None:
+        _keep_tone(base, head, codes, entry)
     return head
+
+
+def _keep_tone(base: HexPlaneHead, head: HexPlaneHead, codes: Codes, entry: dict[str, Any]) -> None:
+    """Choose the hair colour so that hair looks as it was inverted.
+
+    A dye is relative to the mean luminance of the planes, and the inversion has changed that.
+    """
+    before, after = base.look(codes).dye, head.look(head.codes()).dye
+    if before is None or after is None:
+        return
+    gain = (after.mean / max(before.mean, 1e-3)) ** DYE_CONTRAST
+    entry["hair_colour"] = [
+        round(float(np.clip(channel * gain, 0, 1)), 4) for channel in entry["hair_colour"]
+    ]
+    head.refresh()
 
 
 def save_head(head: HexPlaneHead, target: Path) -> Path:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from head360.datasets.integrity import digest_file
 from head360.datasets.labels import BACKGROUND, HAIR, LABELS
 from head360.errors import BadInput, ModelInvalid
 from head360.networks.face_window import (
@@ -66,7 +67,7 @@ class Parsing:
 
 
 class Parser(Protocol):
-    """Takes photographs apart."""
+    """Takes photographs apart; a ``digest``, where there is one, tells its weights from others."""
 
     name: str
 
@@ -80,10 +81,11 @@ class OwnParser:
     Args:
         network: on its device.
         name: of the weights.
+        digest: of their file.
     """
 
-    def __init__(self, network: ParsingNet, name: str = "own") -> None:
-        self.network, self.name = network.eval(), name
+    def __init__(self, network: ParsingNet, name: str = "own", digest: str = "") -> None:
+        self.network, self.name, self.digest = network.eval(), name, digest
         self.device = next(network.parameters()).device
 
     @torch.no_grad()
@@ -223,7 +225,8 @@ def _own(weights: Path | None, device: str) -> Parser:
     path = Path(weights or SHIPPED)
     # A file may be replaced while the process lives.
     stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return OwnParser(_network(path, stamp, device), path.stem)
+    network = _network(path, stamp, device)
+    return OwnParser(network, path.stem, digest_file(path)[:16])
 
 
 @lru_cache(maxsize=2)

@@ -25,15 +25,23 @@ _FOUND, _OTHER = (64, 220, 120), (150, 150, 160)
 
 
 def boxes(pixels: Pixels, faces: list[Face], chosen: Face) -> Pixels:
-    """The photograph with every face that was found and the landmarks of the chosen one."""
+    """The photograph with every face that was found, and the landmarks of the chosen one.
+
+    Several faces are numbered from the left.
+    """
     height, width = pixels.shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(picture)
-    for face in faces:
+    ordered = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
+    for number, face in enumerate(ordered, 1):
         colour = _FOUND if face is chosen else _OTHER
-        draw.rectangle([float(v) * scale for v in face.box], outline=colour, width=2)
+        box = [float(v) * scale for v in face.box]
+        draw.rectangle(box, outline=colour, width=2)
+        if len(faces) > 1:  # as --face counts them
+            draw.rectangle([box[0], box[1] - 20, box[0] + 18, box[1]], fill=colour)
+            draw.text((box[0] + 5, box[1] - 20), str(number), fill=(20, 20, 20), font_size=17)
     _dots(draw, chosen.landmarks * scale, _FOUND, 1.5)
     return np.asarray(picture)
 
@@ -88,6 +96,17 @@ def parsed(pixels: Pixels, labels: NDArray[np.uint8], window: tuple[float, float
     names = cut_out(labels, window, SIDE, nearest=True)
     mixed = np.where((names > 0)[..., None], 0.45 * photo + 0.55 * colours, 0.35 * photo)
     return np.concatenate([photo, mixed.astype(np.uint8)], 1)
+
+
+def stacked(lines: list[Pixels]) -> Pixels:
+    """Pictures below each other, white where one is narrower."""
+    wide = max(line.shape[1] for line in lines)
+    return np.concatenate(
+        [
+            np.pad(line, ((0, 0), (0, wide - line.shape[1]), (0, 0)), constant_values=255)
+            for line in lines
+        ]
+    )
 
 
 def row(pictures: list[Floats], side: int = SIDE) -> Pixels:

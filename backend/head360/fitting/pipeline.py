@@ -6,6 +6,7 @@ ranked → Poisson-blended reference → inversion of the neural texture, networ
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -18,22 +19,24 @@ from numpy.typing import NDArray
 from head360.datasets import labels as classes
 from head360.errors import BadInput
 from head360.files import atomic_path, writable_folder, write_text
-from head360.fitting import inversion, pictures
+from head360.fitting import inversion, pictures, strands, targets
 from head360.fitting.early import Early, OnProgress, OnStage
-from head360.fitting.hair import Hair, choose_hair
+from head360.fitting.hair import Hair, above_brows, choose_hair, head_mask
 from head360.fitting.inversion import Inverted, Target, Wearing
 from head360.fitting.light import shading, two_faced
 from head360.fitting.package import check_out, save_head, single_head
 from head360.fitting.photograph import read_photograph
 from head360.fitting.provenance import KEY, provenance
-from head360.fitting.reference import complete, wanted_colour
+from head360.fitting.reference import complete, says, wanted_colour
 from head360.fitting.sheet import contact_row, contact_sheet
 from head360.fitting.sights import cut_out, seen
-from head360.fitting.stages import STAGES, FitResult, FitSettings, Stage
-from head360.fitting.start import Look, Start, find_start
+from head360.fitting.stages import RANKED, STAGES, FitResult, FitSettings, Stage
+from head360.fitting.start import Look, Start, exposures, find_start
 from head360.fitting.surface import SkinGraph, skin_graph
 from head360.fitting.tools import Tools, open_tools
+from head360.geometry.lashes import solid_faces
 from head360.heads.hexplane import HexPlaneHead
+from head360.heads.windows import warp_occupancy
 from head360.training.metrics import psnr
 
 __all__ = ["STAGES", "FitResult", "FitSettings", "Stage", "fit"]
@@ -41,6 +44,7 @@ __all__ = ["STAGES", "FitResult", "FitSettings", "Stage", "fit"]
 Floats = NDArray[np.float32]
 
 _REFERENCE = 128  # pixels a side of a reference picture
+_MOUTH = 0.3  # trust from which on a texel inside the mouth counts as seen
 
 
 def fit(
@@ -110,6 +114,11 @@ class _Run(Early):
             None if colour is None else np.asarray(colour, dtype=np.float32),
             self.settings.style, lambda share: self._tick(share, "trying on hair styles"),
         )  # fmt: skip
+        if self.hair.hat and self.settings.style == RANKED:
+            self.notes.append(
+                f"{first.photo.path.name}: something covers the top of the head, so its hair is "
+                "guessed from the rest; choose it with --style if you know better."
+            )
         seen_best = ", ".join(f"{name} {p:.0%}" for name, p in self.hair.top3)
         chosen = self.hair.codes.style or "bald"
         self._done(
@@ -128,12 +137,15 @@ class _Run(Early):
         base = self.base
         self.graph: SkinGraph = skin_graph(base.model, base.net.config.texture_size)
         self.looks = []
+        mouth_seen = np.zeros(self.graph.count, dtype=np.bool_)
         for shot in self.shots:
             _, sight, pose = shot.ready()
             found = seen(sight, self.graph, pose.vertices)
             normals = self.graph.placed(pose.vertices)[1]
             neck = found.label == classes.NECK
             self.looks.append(Look(found.colour, found.weight, normals, neck))
+            mouth_seen |= found.weight > _MOUTH
+        self.free = targets.freedom(self.graph, mouth_seen, base.device)
         first_pose = self.shots[0].ready()[2]
         self.start: Start = find_start(
             base, self.graph, first_pose, self.looks,
@@ -141,36 +153,62 @@ class _Run(Early):
         )  # fmt: skip
         self._tick(0.4, "blending the photograph with the base")
         ratio = complete(self.graph, self.start, self.looks, self.settings.delight)
-        ratios = inversion.ratio_texture(self.graph, ratio, base.device)
         wanted = wanted_colour(self.start, ratio)
-        self.first_texture = inversion.started(self.graph, self.start, wanted)
+        both = np.concatenate([ratio, wanted], 1)
+        ratios = targets.ratio_texture(self.graph, both, base.device)
+        self.first_texture = targets.started(self.graph, self.start, wanted)
         look = base.look(self.hair.codes)
         self.wearing = Wearing(
             base.net, base.model.topology, look.hair, look.dye,
             base.hair_box(self.hair.codes, self.lattice), self.lattice, base.device,
         )  # fmt: skip
+        self.hull: NDArray[np.uint8] | None = None
+        outlines: list[strands.Outline] = []
+        if self.settings.invert_planes and look.hair is not None:
+            outlines, self.hull = self._outlines()
+            self.wearing = dataclasses.replace(
+                self.wearing, box=warp_occupancy(self.hull, self.lattice)
+            )
+        shares = [None] * len(self.shots) if len(self.shots) == 1 else self._shares(self.looks)
+        exposed = exposures(
+            self.start.colour, self.looks, self.start.light, self.settings.delight
+        )  # fmt: skip
         self.targets: list[Target] = []
-        shown = []
-        yaws = inversion.REFERENCE_YAWS
+        shown: list[Floats] = []
+        told: list[strands.Shown] = []
+        for number, (shot, light) in enumerate(zip(self.shots, self.start.light, strict=True)):
+            self._tick(0.5 + 0.1 * number / len(self.shots), "laying in the photographs")
+            _, sight, pose = shot.ready()
+            outline = outlines[number] if outlines else None
+            composite = targets.photo_composite(
+                self.wearing, self.start.texture, ratios, pose, sight, light,
+                self.settings.delight, None if outline is None else outline.none, shares[number],
+                exposed[number],
+            )  # fmt: skip
+            cover = None
+            if outline is not None:
+                composite, cover, one = strands.photo_hair(
+                    self.wearing, self.start.texture, pose, sight, light, self.settings.delight,
+                    outline, composite,
+                )  # fmt: skip
+                told.append(one)
+            self.targets += targets.photo_targets(
+                self.wearing, pose, sight, *composite, self.size // 2, cover
+            )
+            shown.append(_picture(composite[0]))
+        yaws = targets.REFERENCE_YAWS
         for number, yaw in enumerate(yaws):
-            self._tick(0.5 + 0.4 * number / len(yaws), "drawing the references")
-            self.targets.append(
-                inversion.reference_target(
+            self._tick(0.6 + 0.4 * number / len(yaws), "drawing the references")
+            if outlines:
+                reference = strands.reference_hair(
+                    self.wearing, self.start.texture, ratios, first_pose, yaw, _REFERENCE, told
+                )
+            else:
+                reference = targets.reference_target(
                     self.wearing, self.start.texture, ratios, first_pose, yaw, _REFERENCE
                 )
-            )
-            shown.append(_picture(self.targets[-1].picture))
-        for shot, light in zip(self.shots, self.start.light, strict=True):
-            _, sight, pose = shot.ready()
-            composite, trust = inversion.photo_composite(
-                self.wearing, self.start.texture, ratios, pose, sight, light,
-                self.settings.delight,
-            )  # fmt: skip
-            self.targets += inversion.photo_targets(
-                self.wearing, pose, sight, composite, trust, self.size // 2
-            )
-            if shot is self.shots[0]:
-                shown.insert(0, _picture(composite))
+            self.targets.append(reference)
+            shown.append(_picture(reference.picture))
         sidelight = two_faced(self.start.light[0])
         top = sorted(zip(base.subjects, self.start.weights, strict=True), key=lambda e: -e[1])[:3]
         people = ", ".join(f"{name} {weight:.0%}" for name, weight in top if weight > 0.01)
@@ -185,18 +223,56 @@ class _Run(Early):
             },
         )  # fmt: skip
 
+    def _shares(self, looks: list[Look]) -> list[torch.Tensor | None]:
+        """(1, S, S, 1) share of each photograph in the say over every texel."""
+        say = says(looks)
+        total = np.maximum(np.sum(say, 0), 1e-6)
+        return [
+            targets.ratio_texture(
+                self.graph, (one / total)[:, None].astype(np.float32), self.base.device
+            )
+            for one in say
+        ]
+
+    def _outlines(self) -> tuple[list[strands.Outline], NDArray[np.uint8]]:
+        """What each photograph tells about hair, and the style's hull without what none shows."""
+        topology = self.base.model.topology
+        hull = self.base._hulls(self.hair.codes)
+        solid = topology.faces[solid_faces(topology)]
+        outlines = []
+        for shot in self.shots:
+            _, sight, pose = shot.ready()
+            # Skin beside the mesh says that the mesh is too small, not that hair is missing.
+            told = head_mask(sight, pose, topology) | (sight.labels == classes.BACKGROUND)
+            if self.hair.hat:
+                told &= ~above_brows(sight, pose, topology)
+            view = self.wearing.window(pose, sight.camera, self.size)
+            with torch.no_grad():
+                out, share = self.wearing.render(self.start.texture, pose, [view])
+            worn = (share * out[:, 3:].clamp(0, 1))[0, 0].cpu().numpy()
+            seen_here = strands.outline(sight, told)
+            outlines.append(strands.believed(seen_here, worn))
+            if seen_here.none.any() and not outlines[-1].none.any():
+                self.notes.append(
+                    f"{shot.photo.path.name}: its hair has another outline than "
+                    f"{self.hair.codes.style}, so only the colour was inverted; choose a nearer "
+                    "one with --style."
+                )
+            hull = strands.carved(hull, self.lattice, pose, solid, sight, outlines[-1])
+        return outlines, hull
+
     def _inversion(self) -> None:
         _, sight, pose = self.shots[0].ready()
         self.inverted: Inverted = inversion.invert(
             self.wearing, self.first_texture, self.targets, self.settings.steps, self.rng,
-            self._tick, invert_planes=self.settings.invert_planes,
+            self._tick, invert_planes=self.settings.invert_planes, free=self.free,
         )  # fmt: skip
         view = self.wearing.window(pose, sight.camera, self.size)
         with torch.no_grad():
             out, worn = self.wearing.render(
                 self.inverted.texture, pose, [view], hair=self.inverted.hair
             )
-        fitted = _picture(inversion.on_white(out))
+        fitted = _picture(targets.on_white(out))
         light = np.exp(shading(self.start.light[0], view.normals, self.settings.delight))
         # Hair that covers the face here and not there is no matter of the texture.
         bare = sight.face() & (view.coverage > 0.99) & (worn[0, 0].cpu().numpy() < 0.05)
@@ -206,8 +282,18 @@ class _Run(Early):
         self.psnr_front = psnr(np.clip(fitted * light, 0, 1)[bare], sight.pixels[bare])
         self.psnr_plain = psnr(fitted[bare], plain[bare])
         shown = np.where(bare[..., None], plain, 1.0).astype(np.float32)
+        lines = [pictures.row([sight.pixels, shown, fitted])]
+        for shot in self.shots[1:]:
+            _, other, pose = shot.ready()
+            view = self.wearing.window(pose, other.camera, self.size)
+            with torch.no_grad():
+                out, _ = self.wearing.render(
+                    self.inverted.texture, pose, [view], hair=self.inverted.hair
+                )
+            blank = np.where(other.face()[..., None], other.pixels, 1.0).astype(np.float32)
+            lines.append(pictures.row([other.pixels, blank, _picture(targets.on_white(out))]))
         self._done(
-            pictures.row([sight.pixels, shown, fitted]),
+            pictures.stacked(lines),
             f"{self.psnr_front:.1f} dB on the skin after {self.settings.steps} steps",
             {
                 "psnr_front": round(self.psnr_front, 3),
@@ -220,10 +306,12 @@ class _Run(Early):
         self._tick(0.1, "writing the head")
         view = self.fitted.views[0]
         settings = self.settings.facts() | {"landmarks": self.tools.finder}
+        how = provenance("head360 fit", self.paths, self.base.name, settings)
+        if KEY in self.base.manifest:  # a base that was fitted or edited itself
+            how["before"] = self.base.manifest[KEY]
         head = single_head(
             self.base, self.name, self.inverted.texture, self.hair.codes, view.blendshapes,
-            {KEY: provenance("head360 fit", self.paths, self.base.name, settings)},
-            self.inverted.hair,
+            {KEY: how}, self.inverted.hair, self.hull,
         )  # fmt: skip
         target = save_head(head, self.out / "head")
         self._tick(0.5, "drawing the sheet")

@@ -34,6 +34,7 @@ _SUBSET = 6000  # texels that the people are compared on
 _ROUNDS = 3
 _EVEN = 0.02  # pull of the weights towards the even blend
 _RIDGE = 1e-3
+_BOTH, _COMMON = 0.2, 50  # trust in a texel, and number of texels, that two photographs share
 
 
 def seen_colours(
@@ -158,6 +159,32 @@ def log_ratio(colour: Floats, base: Floats) -> Floats:
     return np.log(np.maximum(colour, DARKEST)) - np.log(np.maximum(base, DARKEST))
 
 
+def exposures(
+    base: Floats, looks: list[Look], lights: tuple[Floats, ...], delight: float = 1.0
+) -> list[Floats]:
+    """(3,) log ratio of each photograph's exposure to the first one's.
+
+    Compared where both show the skin: the constants of their lights are found on different sides of
+    the head, and what is light and what exposure differs with the side.
+
+    Args:
+        base: (M, 3) sRGB of the texels on the blended head.
+        looks, lights: of the photographs; delight: share of the light that is taken out.
+    """
+    plain = [
+        log_ratio(look.colour, base) - shading(light, look.normals, delight)
+        for look, light in zip(looks, lights, strict=True)
+    ]
+    found = [np.zeros(3, dtype=np.float32)]
+    for look, values in zip(looks[1:], plain[1:], strict=True):
+        both = (look.of_face() > _BOTH) & (looks[0].of_face() > _BOTH)
+        if both.sum() < _COMMON:
+            found.append(np.zeros(3, dtype=np.float32))
+            continue
+        found.append(np.median(values[both] - plain[0][both], 0).astype(np.float32))
+    return found
+
+
 def _weights(colours: Floats, looks: list[Look]) -> tuple[Floats, tuple[Floats, ...]]:
     people = len(colours)
     weights = np.full(people, 1.0 / people, dtype=np.float32)
@@ -168,8 +195,9 @@ def _weights(colours: Floats, looks: list[Look]) -> tuple[Floats, tuple[Floats, 
             light_of(log_ratio(look.colour, blend), look.normals, look.of_face()) for look in looks
         )
         rows, values = [], []
-        for look, light in zip(looks, lights, strict=True):
-            plain = look.colour * np.exp(-shading(light, look.normals))
+        exposed = exposures(blend, looks, lights)
+        for look, light, exposure in zip(looks, lights, exposed, strict=True):
+            plain = look.colour * np.exp(-shading(light, look.normals) - exposure)
             trust = np.sqrt(look.of_face() / max(look.of_face().sum(), 1e-6))
             # Lips, brows and lids tell more about a person than cheeks; but hair that was taken for
             # skin tells nothing.

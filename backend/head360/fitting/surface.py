@@ -23,7 +23,8 @@ Ints = NDArray[np.int64]
 
 SKIN_PARTS = ("face", "head_neck")
 EYE_PARTS = ("eyeball_left", "eyeball_right")
-_FINE = 256  # texels a side for which the lengths below are meant
+MOUTH_PARTS = ("mouth_socket", "gums_tongue", "teeth")
+FINE = 256  # texels a side for which the lengths below are meant
 _SEAM = 0.003  # metres across which charts are sewn together
 _SLIT = 0.008  # metres beyond which texels that touch in the atlas are no neighbours
 _SEAM_NEIGHBOURS = 3
@@ -120,7 +121,7 @@ def _edges(found: Texels, points: Floats, skin: NDArray[np.bool_]) -> Ints:
         lonely |= padded[dy : dy + size, dx : dx + size] < 0
     border = grid[lonely & (grid >= 0)]
     tree = cKDTree(points[border])
-    coarse = max(1.0, _FINE / size)
+    coarse = max(1.0, FINE / size)
     reach = _SEAM * coarse
     distance, near = tree.query(points[border], k=_SEAM_NEIGHBOURS + 1, distance_upper_bound=reach)
     for column in range(1, _SEAM_NEIGHBOURS + 1):
