@@ -1,13 +1,14 @@
-"""Which hair style a fit chooses, by how much the outline counts beside the classifier.
+"""Which hair style a fit chooses, by how much outlines count beside the classifier.
 
     python benchmarks/hair_choice.py PORTRAITS [--model starter] [--pictures 40]
 
 PORTRAITS is a folder of people whom neither networks nor base have seen, such as
 ``portraits_held_out`` of a ``head360 train portrait`` run. Shape, expression and camera are the
-true ones, hair is parsed and ranked by the networks that come along. Two groups: people in a style
-that the base wears (``right``: share that got it), and people in others (``like``: mean likeness of
-the chosen style's cut to the true one, 1 is the same style, see ``fitting.wearable``). Prints one
-JSON object with both by weight; 0 is the classifier alone.
+true ones, hair is parsed and ranked by the networks that come along. Prints one JSON object:
+``studio``, top-1 and top-3 of all styles by the weight of their outlines; and by two weights (of
+the studio's outlines, of the base's) ``right``, the share of people in styles of the base who got
+theirs, and ``like``, the mean likeness of the chosen cut to the true one for people in other styles
+(1 is the same style, see ``fitting.wearable``). Weights of 0 leave the classifier alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from head360 import heads
-from head360.fitting.hair import agreement, score, style_outline
+from head360.fitting.hair import agreement, by_outline, score, skin_depth, style_outline
 from head360.fitting.hairstyle import style_ranker
 from head360.fitting.parsing import parser as open_parser
 from head360.fitting.sights import cut
@@ -40,15 +41,34 @@ from head360.synthesis.people import person
 from head360.synthesis.styles import STYLES
 from head360.training.portraits import PortraitSet
 
-WEIGHTS = (0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 20.0, 30.0)
+STUDIO = (0.0, 6.0, 12.0, 20.0)
+PAIRS = tuple((studio, own) for studio in (0.0, 6.0, 12.0) for own in (0.0, 3.0, 6.0, 12.0))
 _FRONT = 45.0  # degrees to either side
 _SIZE = 256
 
 
-def evidence(
-    base: HexPlaneHead, data: PortraitSet, row: int, grey: float
-) -> dict[str | None, tuple[float, float]]:
-    """Each style of the base, None for bald → likelihood by the classifier, agreement of outline.
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What speaks for which style.
+
+    Attributes:
+        truth: style of the studio.
+        rankings: weight of the outlines → all styles of the studio, best first.
+        alike: style of the base, None for bald → agreement of its outline.
+    """
+
+    truth: str
+    rankings: dict[float, list[tuple[str, float]]]
+    alike: dict[str | None, float]
+
+    def chosen(self, studio: float, own: float) -> str | None:
+        """The base's style that most speaks for, None for bald."""
+        likely = dict(wearable(self.rankings[studio], [s for s in self.alike if s is not None]))
+        return max(likely, key=lambda style: score(likely[style], self.alike[style], own))
+
+
+def evidence(base: HexPlaneHead, data: PortraitSet, row: int, grey: float) -> Evidence:
+    """Read one portrait.
 
     Args:
         base: whose styles are tried on.
@@ -62,23 +82,24 @@ def evidence(
     parsing = open_parser().parse(pixels, face)
     ranking = style_ranker().rank(pixels, parsing, face)
     shape = person(int(data.person[row])).shape(base.model)
-    vertices = base.identity(shape)[0].pose(data.blendshapes[row])
+    identity, lattice = base.identity(shape)
+    vertices = identity.pose(data.blendshapes[row])
     sight = cut(
         pixels, parsing.labels, parsing.matte, parsing.hair, Camera.from_flat25(data.camera[row]),
         data.blendshapes[row], vertices, _SIZE,
     )  # fmt: skip
-    pose = pose_inputs(vertices, base.model.topology, base.net.config.plane_size, base.device)
+    topology = base.model.topology
+    pose = pose_inputs(vertices, topology, base.net.config.plane_size, base.device)
+    skin = skin_depth(sight, pose, topology)
+    rankings = {
+        weight: by_outline(ranking, lattice, sight, skin, sight.known, weight) for weight in STUDIO
+    }
     bald = Codes(base.subjects[0], shape, None)
-    found = {}
-    for style, likely in wearable(ranking, base.styles):
+    alike = {}
+    for style in (*base.styles, None):
         outline = style_outline(base, dataclasses.replace(bald, style=style), sight, pose)
-        found[style] = likely, agreement(outline, sight.hair, sight.face(), sight.known)
-    return found
-
-
-def best(found: dict[str | None, tuple[float, float]], weight: float) -> str | None:
-    """The style that most speaks for."""
-    return max(found, key=lambda style: score(*found[style], weight=weight))
+        alike[style] = agreement(outline, sight.hair, sight.face(), sight.known)
+    return Evidence(data.style_names[data.style[row]], rankings, alike)
 
 
 def main() -> int:
@@ -97,19 +118,26 @@ def main() -> int:
     places = data.camera[data.rows][:, [3, 11]]  # x and z of the camera
     turned = np.degrees(np.abs(np.arctan2(places[:, 0], places[:, 1])))
     rows = rng.permutation(data.rows[(turned <= _FRONT) & (data.style[data.rows] >= 0)])
-    result: dict[str, object] = {"model": base.name, "weights": WEIGHTS}
+    result: dict[str, object] = {"model": base.name}
+    places_of: dict[float, list[int]] = {weight: [] for weight in STUDIO}
     for group, worn in (("right", True), ("like", False)):
         own = [r for r in rows if (data.style_names[data.style[r]] in base.styles) == worn]
         marks = []
         for row in tqdm(own[: arguments.pictures], desc=group):
             found = evidence(base, data, int(row), float(rng.uniform(0.2, 0.9)))
-            truth = data.style_names[data.style[row]]
-            chosen = [best(found, weight) for weight in WEIGHTS]
-            marks.append([closeness(truth, name, cuts) if name else 0.0 for name in chosen])
-        values = np.array(marks) == 1.0 if worn else np.array(marks)
+            for weight, ranking in found.rankings.items():
+                places_of[weight].append([name for name, _ in ranking].index(found.truth))
+            names = [found.chosen(*pair) for pair in PAIRS]
+            marks.append([closeness(found.truth, n, cuts) if n else 0.0 for n in names])
+        values = (np.array(marks) == 1.0 if worn else np.array(marks)).mean(0)
         result[group] = {
-            "pictures": len(marks), "mean": [round(float(v), 3) for v in values.mean(0)],
-        }  # fmt: skip
+            f"{studio:g}, {mine:g}": round(float(value), 3)
+            for (studio, mine), value in zip(PAIRS, values, strict=True)
+        } | {"pictures": len(marks)}
+    result["studio"] = {
+        f"{weight:g}": [round(float(np.mean(np.array(at) < best)), 3) for best in (1, 3)]
+        for weight, at in places_of.items()
+    }
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
 

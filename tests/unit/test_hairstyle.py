@@ -98,11 +98,12 @@ def test_too_little_hair_has_no_colour() -> None:
 
 
 def test_under_a_hat_the_brows_tell_the_colour() -> None:
-    labels, none = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.float32)
+    labels, hair = np.zeros((40, 40), np.uint8), np.zeros((40, 40), np.float32)
     labels[20:22, 5:35] = BROWS
-    pixels = np.full((40, 40, 3), 200, dtype=np.uint8)
+    hair[2:4, 5:17] = 1.0  # crumbs of a blue hat
+    pixels = np.full((40, 40, 3), (20, 40, 200), dtype=np.uint8)
     pixels[20:22, 5:35] = (80, 50, 30)
-    found = hairstyle.hair_colour(pixels, Parsing(labels, none, none))
+    found = hairstyle.hair_colour(pixels, Parsing(labels, hair, hair))
     assert found is not None
     assert np.abs(found * 255 - (80, 50, 30)).max() < 2
 

@@ -1,8 +1,8 @@
 """The hair of a fitted head: ranked by a classifier, tried on, coloured as in the photograph.
 
-A classifier knows all styles of the studio; a base wears only some. So each of the base's styles is
-put on the fitted head, and where its outline lies over the parsed hair speaks as well. Under a hat
-only what hangs below it counts.
+A classifier and the outlines of all styles of the studio say which one it is (``fitting.hulls``). A
+base wears only some: each gets the probability of those that it resembles, is put on the fitted
+head, and its own outline speaks as well. Under a hat only what hangs below it counts.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from head360.datasets import labels as classes
+from head360.fitting.hulls import hull_outline, outlined
 from head360.fitting.inversion import Wearing
 from head360.fitting.sights import Sight
-from head360.fitting.wearable import wearable
+from head360.fitting.wearable import BALD, wearable
+from head360.geometry.lattice import Lattice
 from head360.geometry.topology import Topology
 from head360.heads.base import Codes
 from head360.heads.hexplane import HexPlaneHead
@@ -29,13 +31,17 @@ from head360.sheets import over, table
 
 Floats = NDArray[np.float32]
 
-# Weight of the outline's agreement against the classifier's log probability. On 40 held-out studio
-# people in styles of the starter: 55 % right by the classifier alone, 72 % with 3, 93 % from 10 on.
-_OUTLINE = 12.0
+# Weights of an outline's agreement against a log probability: of all styles of the studio, and of
+# the base's own, whose studio twins have spoken already. On held-out studio portraits 12 raises
+# top-1 of all styles from 74 to 84 %, and more than a little of the second makes heads in other
+# styles wear what fills their outline, curls above all (benchmarks/hair_choice.py).
+_STUDIO, _OUTLINE = 12.0, 1.0
 _FLOOR = 0.02  # probability that every style has
 _LITTLE = 0.01  # share of the picture that hair may be out of place without saying much
 _HAT = 0.4  # share of the skull that is neither hair nor skin, from which on a hat covers it
-_DOUBT = 0.3  # exponent of the classifier's probabilities where it sees a hat
+# Exponents of the classifier's probabilities: real photographs are not quite what it knows, and
+# under a hat it sees wool.
+_TRUST, _DOUBT = 0.5, 0.3
 _SIDE = 192
 _BROWS = slice(17, 27)  # of the 68 landmarks
 _UP = np.array([0.0, 0.05, 0.0], dtype=np.float32)
@@ -47,7 +53,7 @@ class Hair:
 
     Attributes:
         codes: shape, style and hair colour; the subject is the base's first.
-        top3: (style of the studio or "bald", probability) as the classifier sees it.
+        top3: (style of the studio or "bald", probability), by classifier and outlines.
         candidates: (style of the base, None for bald; score) best first, Σ = 1.
         picture: (H, W, 3) uint8 the photograph and the best candidates.
         hat: whether something covers the top of the head.
@@ -76,20 +82,20 @@ def choose_hair(
         base: whose styles are there.
         shape: (S,) of the fitted head.
         sight: the first photograph; pose: of the head in it.
-        ranking: the classifier's, all studio styles and "bald".
+        ranking: the classifier's, all studio styles and "bald", with probabilities.
         colour: (3,) sRGB of the hair in the photograph, or None.
         wanted: a style of the base, None for bald, "" for the one that looks most alike.
         progress: called with the share that is done; what it raises stops the work.
     """
     plain = Codes(base.subjects[0], np.asarray(shape, dtype=np.float32), None)
     scores: dict[str | None, float] = {}
-    likely = dict(wearable(ranking, base.styles))
+    skin = skin_depth(sight, pose, base.model.topology)
     above = above_brows(sight, pose, base.model.topology)
-    hat = wears_hat(above & head_mask(sight, pose, base.model.topology), sight)
-    told = sight.known
-    if hat:
-        told = told & ~above
-        likely = {style: share**_DOUBT for style, share in likely.items()}
+    hat = wears_hat(above & np.isfinite(skin), sight)
+    told = sight.known & ~above if hat else sight.known
+    ranking = [(name, chance ** (_DOUBT if hat else _TRUST)) for name, chance in ranking]
+    ranking = by_outline(ranking, base.identity(plain.shape)[1], sight, skin, told)
+    likely = dict(wearable(ranking, base.styles))
     for number, (style, share) in enumerate(likely.items()):
         progress(0.8 * number / len(likely))
         outline = style_outline(base, dataclasses.replace(plain, style=style), sight, pose)
@@ -147,11 +153,45 @@ def above_brows(sight: Sight, pose: PoseInputs, topology: Topology) -> NDArray[n
     return np.asarray((x - ends[0, 0]) * up[0] + (y - ends[0, 1]) * up[1] > 0)
 
 
-def head_mask(sight: Sight, pose: PoseInputs, topology: Topology) -> NDArray[np.bool_]:
-    """(S, S) pixels whose middle shows the posed mesh."""
+def skin_depth(sight: Sight, pose: PoseInputs, topology: Topology) -> Floats:
+    """(S, S) metres along the axis to the posed mesh, +inf where it is not."""
     screen = raster.perspective_screen(pose.vertices, sight.camera, sight.size, sight.size)
     drawn = raster.rasterize(screen[None], topology.faces, sight.size, sight.size)
-    return np.asarray(drawn.face[0] >= 0)
+    return np.asarray(drawn.depth[0], dtype=np.float32)
+
+
+def head_mask(sight: Sight, pose: PoseInputs, topology: Topology) -> NDArray[np.bool_]:
+    """(S, S) pixels whose middle shows the posed mesh."""
+    return np.isfinite(skin_depth(sight, pose, topology))
+
+
+def by_outline(
+    ranking: Sequence[tuple[str, float]],
+    lattice: Lattice,
+    sight: Sight,
+    skin: Floats,
+    told: NDArray[np.bool_],
+    weight: float = _STUDIO,
+) -> list[tuple[str, float]]:
+    """The classifier's ``ranking`` with the say of every studio style's outline, best first.
+
+    Args:
+        ranking: (studio style or "bald", probability).
+        lattice: of the fitted head.
+        sight, skin: the photograph and the depth of the bald head in it.
+        told: (S, S) where the photograph tells whether there is hair.
+        weight: of the agreement against the log probability.
+    """
+    bare = sight.face()
+
+    def draw(name: str) -> Floats:
+        if name == BALD:
+            return np.zeros_like(sight.hair)
+        return hull_outline(name, lattice, sight, skin)
+
+    return outlined(
+        ranking, lambda outline: agreement(outline, sight.hair, bare, told), draw, weight
+    )
 
 
 def wears_hat(skull: NDArray[np.bool_], sight: Sight) -> bool:

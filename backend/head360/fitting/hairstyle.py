@@ -32,6 +32,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "data" / "portrait" / "hairstyle
 
 _LIKELY, _SURE = 0.4, 0.9  # least coverage that counts, and share of the highest that is clear
 _LEAST = 12  # pixels of hair below which there is no colour to tell
+_CRUMBS = 0.5  # of the brows: less hair than that is what a parser sees in wool
 _SHADE, _GLINT = 0.1, 0.85  # quantiles of lightness: below lies in shadow, above shines
 
 
@@ -85,8 +86,9 @@ class OwnRanker:
 
 
 def hair_colour(pixels: NDArray[np.uint8], parsing: Parsing) -> Floats | None:
-    """(3,) float32 sRGB in [0, 1] of the hair, else of the brows, or None when neither is seen.
+    """(3,) float32 sRGB in [0, 1] of the hair, or None when too little is seen.
 
+    Where there is less hair than half of the brows, as under a hat, the brows tell the colour.
     Highlights and the darkest shadows are left out; of the rest it is the median in Oklab, where
     distances are those that an eye sees.
 
@@ -95,12 +97,13 @@ def hair_colour(pixels: NDArray[np.uint8], parsing: Parsing) -> Floats | None:
         parsing: of the same picture.
     """
     likely = parsing.hair[parsing.hair >= _LIKELY]
-    if len(likely) >= _LEAST:
-        clear = parsing.hair >= min(_SURE, _SURE * float(np.quantile(likely, 0.95)))
-    else:
-        clear = parsing.labels == BROWS
-        if int(clear.sum()) < _LEAST:
+    brows = parsing.labels == BROWS
+    if len(likely) < max(_LEAST, _CRUMBS * int(brows.sum())):
+        if int(brows.sum()) < _LEAST:
             return None
+        clear = brows
+    else:
+        clear = parsing.hair >= min(_SURE, _SURE * float(np.quantile(likely, 0.95)))
     seen = to_oklab(pixels[clear].astype(np.float64) / 255)
     low, high = np.quantile(seen[:, 0], (_SHADE, _GLINT))
     middle = seen[(seen[:, 0] >= low) & (seen[:, 0] <= high)]
