@@ -23,6 +23,7 @@ from skimage.metrics import structural_similarity
 
 from head360.arkit import COUNT, INDEX
 from head360.errors import BadInput
+from head360.evaluation import as_photographed, look_of
 from head360.files import atomic_path, writable_folder, write_bytes, write_text
 from head360.fitting.fingerprint import network_digests, of_base
 from head360.fitting.pipeline import fit
@@ -82,7 +83,6 @@ def sit(number: int, base: HexPlaneHead, seed: int = 0, size: int = 256) -> Sitt
     Raises:
         BadInput: the raw assets are missing, or the base's styles are not the studio's.
     """
-    from head360.evaluation import look_of
     from head360.synthesis.people import person
     from head360.synthesis.studio import Studio
     from head360.synthesis.styles import COLOURS, STYLES
@@ -237,7 +237,8 @@ def compare(
         views[name] = carried(view, turn, shift), picture, true_pose
     scores: dict[str, tuple[float, float]] = {}
     for name, (view, truth, pose) in views.items():
-        frame = head.render(pose, view, truth.shape[1], truth.shape[0]).rgba
+        with as_photographed(head):
+            frame = head.render(pose, view, truth.shape[1], truth.shape[0]).rgba
         one, other = on_white(frame), on_white(truth)
         alike = structural_similarity(other, one, channel_axis=-1, data_range=1.0)
         scores[name] = psnr(one, other), float(alike)

@@ -34,7 +34,7 @@ from torch import nn
 
 from head360.arkit import COUNT
 from head360.errors import BadInput
-from head360.evaluation import Judges, Sample, compare, face_window, summarise
+from head360.evaluation import Judges, Sample, as_photographed, compare, face_window, summarise
 from head360.files import atomic_path
 from head360.heads.base import Codes, Frame, Head, Pose
 from head360.networks.perceptual import identity_similarity
@@ -197,7 +197,8 @@ def evaluate_generated(
 
     def held(codes: Codes) -> Held:
         nonlocal done
-        found = hold(head, codes, size, judges)
+        with as_photographed(head):  # the FID's other half is the studio's pictures
+            found = hold(head, codes, size, judges)
         done += 1
         if progress is not None:
             progress(done, total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,17 @@ import torch
 from test_fit_texture import make_head
 
 from head360 import evaluation_fitting, heads
+from head360.arkit import COUNT
 from head360.cli import main
 from head360.errors import BadInput
 from head360.evaluation_fitting import evaluate_fitting
 from head360.files import write_bytes
 from head360.fitting.parsing import SHIPPED
 from head360.fitting.stages import FitSettings
+from head360.heads.base import Frame
 from head360.heads.hexplane import HexPlaneHead
 from head360.heads.package import png_bytes
+from head360.rendering.cameras import Camera, orbit
 
 SETTINGS = FitSettings(landmarks="own", steps=10)
 
@@ -86,6 +90,32 @@ def test_figures_belong_to_the_base_and_the_networks_that_made_them(
     run(base, "parsing", out=tmp_path / "true")
     run(base, "parsing", out=tmp_path / "true", parsing_weights=weights)
     assert measured[3:] == [(0, "parsing", 0, 0), (1, "parsing", 0, 0)]
+
+
+def test_fits_are_compared_without_a_lid(base: HexPlaneHead) -> None:
+    white = np.ones((16, 16, 4), np.float32)
+    base.open_bust = False  # like every head that was loaded
+
+    def render(pose: Any, camera: Camera, width: int, height: int) -> Frame:
+        rgba = white if base.open_bust else white * (0, 0, 0, 1)
+        return Frame(rgba.astype(np.float32), np.ones((height, width), np.float32))
+
+    base.render = render  # type: ignore[method-assign]
+    nobody: Any = None
+    weights = np.zeros(COUNT, np.float32)
+    unseen = {
+        f"{yaw:+.0f}": (orbit(yaw, 0), white) for yaws in evaluation_fitting.UNSEEN.values()
+        for yaw in yaws
+    }  # fmt: skip
+    sitting = evaluation_fitting.Sitting(
+        "p", "short02", None, base.codes().shape, weights, orbit(0, 0), white,
+        *[nobody] * 4, unseen,
+    )  # fmt: skip
+    result: Any = SimpleNamespace(cameras=[orbit(0, 0).flat25()], blendshapes=[weights])
+    figures, _ = evaluation_fitting.compare(sitting, base, result)
+    assert figures["shape_mm"] == 0
+    assert {figures[f"ssim_{band}"] for band in ("front", "side", "back")} == {1.0}
+    assert not base.open_bust
 
 
 def test_the_command_takes_seed_and_sheet_and_names_no_file_that_is_gone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 from test_codes import FREE, make_head
 from test_evaluation import shots_of
 
+from head360 import evaluation_generated, heads
+from head360.cli import main
 from head360.errors import BadInput
 from head360.evaluation import compare
 from head360.evaluation_generated import (
@@ -21,9 +24,11 @@ from head360.evaluation_generated import (
     load_features,
     twin_shapes,
 )
+from head360.geometry import assets
 from head360.heads.base import Frame
 from head360.heads.hexplane import HexPlaneHead
 from head360.rendering.cameras import Camera, orbit
+from head360.training import shoot
 
 SIZE = 96
 
@@ -88,6 +93,57 @@ def test_figures_and_twins_of_drawn_heads(head: HexPlaneHead, tmp_path: Path) ->
     assert Image.open(sheet).size[0] > 8 * 64
     with pytest.raises(BadInput, match="assets"):
         evaluate_generated(head, drawn, None, 64, features=Mean())
+
+
+def test_drawn_heads_are_looked_at_without_a_lid(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = make_head(FREE)
+    head.open_bust = False  # like every head that was loaded
+    seen = []
+
+    def hold(head: HexPlaneHead, *_: Any) -> evaluation_generated.Held:
+        seen.append(head.open_bust)
+        white = np.ones((8, 8, 3), np.float32)
+        bands = evaluation_generated.BANDS
+        return evaluation_generated.Held(
+            dict.fromkeys(bands, (1.0, 10)), dict.fromkeys(bands, white), white, None
+        )
+
+    monkeypatch.setattr(evaluation_generated, "hold", hold)
+    figures = evaluate_generated(head, [head.random_codes(3)], None, 64)
+    assert figures["trained"]["consistency_psnr"] == 10
+    assert seen == [True, True]  # one drawn, one trained
+    assert not head.open_bust
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--images", "3000000000"], "groups=3000000000 is out of range"),
+        (["--data", "somewhere"], "leave out --data or --generated"),
+        ([], "no room"),
+    ],
+)
+def test_only_what_has_no_truth_goes_without(
+    head: HexPlaneHead, words: list[str], said: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(*_: Any, **__: Any) -> Any:
+        raise BadInput("There is no room for the pictures: free some space.")
+
+    def gone() -> Path:
+        raise BadInput("The raw assets were not found: set HEAD360_ASSETS.")
+
+    run = ["evaluate", "starter", "--generated", "1", "--size", "32", "--device", "cpu", *words]
+    monkeypatch.setattr(heads, "load", lambda path, device="cpu": head)
+    monkeypatch.setattr(shoot, "shoot", full)
+    monkeypatch.setattr(assets, "find_wardrobe", lambda: Path("assets"))
+    monkeypatch.setattr(shoot, "who_and_what", lambda *_: None)
+    assert main(run) == 2
+    assert said in capsys.readouterr().err
+    if not words:
+        monkeypatch.setattr(assets, "find_wardrobe", gone)
+        assert main(run) == 0
+        assert "without a truth: The raw assets" in "".join(capsys.readouterr())
 
 
 class Mean(torch.nn.Module):

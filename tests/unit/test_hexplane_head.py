@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from head360 import heads
 from head360.arkit import COUNT, INDEX
 from head360.errors import BadInput, ModelInvalid
 from head360.geometry.bilinear import BilinearModel
+from head360.heads import hexplane
 from head360.heads.hexplane import HexPlaneHead
 from head360.networks.hexplane import PRESETS, HexPlaneConfig, HexPlaneNet
 from head360.rendering import raster
@@ -292,6 +294,57 @@ def test_hair_in_front_of_the_lid_stays() -> None:
                   lid, camera)  # fmt: skip
     assert empty.rgba[20, 20, 3] == 1
     assert empty.rgba[2, 2, 3] == 0
+
+
+def test_a_large_lid_is_drawn_in_bands_that_cannot_be_told(
+    head: HexPlaneHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from head360.heads import hexplane_bust
+    from head360.heads.base import Frame
+
+    lid = head._lid(head.pose(head.codes("two"), np.zeros(COUNT, dtype=np.float32)))
+    assert lid is not None
+    rng = np.random.default_rng(0)
+    below = Frame(
+        rng.random((240, 240, 4), dtype=np.float32),
+        rng.uniform(0.9, 1.4, (240, 240)).astype(np.float32),  # hair before and behind it
+    )
+    camera = orbit(10, -40)
+    most: list[int] = []
+    rasterize = raster.rasterize
+
+    def counted(screens: Any, faces: Any, width: int, height: int) -> Any:
+        most.append(width * height)
+        return rasterize(screens, faces, width, height)
+
+    monkeypatch.setattr(raster, "rasterize", counted)
+    whole = hexplane_bust.cover(below, lid, camera)
+    assert len(most) == 1
+    monkeypatch.setattr(hexplane_bust, "_BAND", 100)
+    bands = hexplane_bust.cover(below, lid, camera)
+    assert len(most) > 3
+    assert max(most[1:]) < most[0] / 2
+    np.testing.assert_allclose(bands.rgba, whole.rgba, atol=1e-5)
+    np.testing.assert_allclose(bands.depth, whole.depth, atol=1e-5)
+    assert (whole.rgba != below.rgba).any(-1).mean() > 0.02
+    # A large picture gets fewer samples, all the same place and colour.
+    monkeypatch.setattr(hexplane_bust, "_LARGE", 100)
+    monkeypatch.setattr(hexplane_bust, "_BAND", 10**6)
+    fewer = hexplane_bust.cover(below, lid, camera)
+    assert most[-1] == pytest.approx(most[0] * 4 / 9)
+    assert np.abs(fewer.rgba - whole.rgba).mean() < 0.01
+
+
+def test_a_mesh_without_a_rim_is_shown_as_it_is(
+    head: HexPlaneHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hexplane, "bottom_rim", lambda *_: [])
+    monkeypatch.setattr(head, "_rim", None)
+    monkeypatch.setattr(head, "open_bust", False)
+    pose = head.pose(head.codes("two"), np.zeros(COUNT, dtype=np.float32))
+    camera = orbit(0, -40)
+    shown = head.render(pose, camera, 48, 48)
+    np.testing.assert_array_equal(shown.rgba, head.draft(pose, camera, 48, 48).rgba)
 
 
 def test_the_head_is_solid_where_its_mesh_is_met() -> None:

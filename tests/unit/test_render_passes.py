@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from head360 import provenance
 from head360.arkit import COUNT
 from head360.arkit.takes import write_take
 from head360.cli import main
 from head360.client import FrameDone
-from head360.commands import local
+from head360.commands import local, passes
 from head360.commands.passes import DEPTH_SCALE
 from head360.datasets.png import encode
 from head360.provenance import read
@@ -30,6 +31,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.drawn: list[float] = []
+        self.gain = 1.0  # of what this version draws
         self.fail_after = 10**6
         limits = SimpleNamespace(sequence_frames=100)
         self.welcome = SimpleNamespace(limits=limits, device="stub")
@@ -38,12 +40,13 @@ class Stub:
         if len(self.drawn) >= self.fail_after:
             raise KeyboardInterrupt
         self.drawn.append(round(float(weights[0]), 3))
-        return None, np.full((SIZE, SIZE), 1 + weights[0], np.float32)
+        return None, np.full((SIZE, SIZE), 1 + self.gain * weights[0], np.float32)
 
     def render_sequence(self, head_id: str, frames: Any, *_: Any) -> Any:
         def wait(on_event: Any) -> None:
             for step, frame in enumerate(frames, 1):
-                pixels = np.full((SIZE, SIZE, 4), round(255 * float(frame.blendshapes[0])), "u1")
+                value = round(255 * self.gain * float(frame.blendshapes[0]))
+                pixels = np.full((SIZE, SIZE, 4), value, "u1")
                 on_event(FrameDone(frame.number, encode(pixels), 0.0, step, len(frames)))
 
         return SimpleNamespace(wait=wait, cancel=lambda: None)
@@ -117,3 +120,19 @@ def test_passes_of_an_older_take_do_not_stay(tmp_path: Path, stub: Stub) -> None
     assert [json.loads(line)["frame"] for line in lines] == [1, 2, 3]
     assert read((out / "0001.png").read_bytes()) is not None  # only the pictures say what they are
     assert read((out / "depth" / "0001.png").read_bytes()) is None
+
+
+def test_passes_are_of_the_version_that_made_the_pictures(
+    tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    words = ["render", "starter", "--take", take(tmp_path, "one", [0.4, 0.8]), "--frames", "1-2"]
+    words += ["--size", str(SIZE), "--out", str(out), "--passes", "rgba,depth,alpha", "--resume"]
+    assert main(words) == 0
+    assert main(words) == 0
+    assert stub.drawn == [0.4, 0.8]  # kept
+    for module in (provenance, passes):
+        monkeypatch.setattr(module, "__version__", "99.0")
+    stub.gain = 0.5
+    assert main(words) == 0
+    assert shown(out, ".") == shown(out, "depth") == shown(out, "alpha") == [0.2, 0.4]

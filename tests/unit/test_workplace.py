@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,39 @@ def test_a_place_is_swept_when_its_process_is_gone_and_not_before(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_that_cannot_be_removed_ends_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "a virus scanner has it open")
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(workbench, "user_models_dir", lambda: tmp_path)
+    nothing: Any = None
+    answers: list[tuple[Any, Any]] = []
+    bench = Workbench(
+        HeadsTable(), nothing, nothing, nothing, lambda job, answer: answers.append((job, answer))
+    )
+    job: Any = SimpleNamespace(stopping=None)
+    bench.job, bench._place = job, Workplace(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        bench._end("made")
+        sweep(tmp_path)
+    assert answers == [(job, "made")]
+    assert len(list(tmp_path.iterdir())) == 1
+    sweep(tmp_path)  # the next one gets it
+    assert list(tmp_path.iterdir()) == []
+    # Whatever fails while clearing, the client hears how its job ended.
+    bench.job = job
+    monkeypatch.setattr(bench, "_clear", broken)
+    with pytest.raises(RuntimeError):
+        bench._end("again")
+    assert answers[1:] == [(job, "again")]
+
+
 def test_a_process_id_that_is_used_again_keeps_nothing(tmp_path: Path) -> None:
     (tmp_path / f".making-{os.getpid()}-12ab" / "photos").mkdir(parents=True)
     (tmp_path / ".making-0badcafe.lock").touch()  # killed before it made its folder
@@ -97,7 +131,7 @@ class Stuck:
     pid = 4711
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        self.stdin, self.kills, self.ended = io.BytesIO(), 0, False
+        self.stdin, self.kills, self.waits, self.ended = io.BytesIO(), 0, 0, False
 
     def poll(self) -> int | None:
         return -9 if self.ended else None
@@ -106,6 +140,7 @@ class Stuck:
         self.kills += 1
 
     def wait(self, timeout: float) -> int:
+        self.waits += 1
         if not self.ended:
             raise subprocess.TimeoutExpired("worker", timeout)
         return -9
@@ -140,7 +175,16 @@ def test_a_worker_that_does_not_go_blocks_nobody(
             assert "hangs" in str(lane.check())  # given up, and another takes its place
             assert len(started) == 3
             assert (lane.restarts, lane.state) == (2, "starting")
+        last = started[-1]
+        last.ended = False
+        if once:  # the workbench's way: asked nicely, killed, waited for
+            lane._killed = None
+            lane.stop()
+            assert (last.kills, last.waits) == (2, 2)
+        monkeypatch.setattr(lanes, "KILL_LIMIT", 0.0)
         lane.kill()
-        lane.stop()  # raises nothing either
+        before = last.waits
+        lane.stop()  # raises nothing either, and waits for nobody who was given up
+        assert last.waits == before
         lane.socket.close()
         doorman.socket.close()

@@ -37,6 +37,11 @@ def run_generated(arguments: argparse.Namespace, head: Head, judges: Judges) -> 
     from head360.commands.local import ProgressLine
     from head360.evaluation_generated import evaluate_generated, load_features
 
+    if arguments.data is not None:
+        raise BadInput(
+            "--data has pictures of the model's own subjects, and nobody has any of heads that are "
+            "drawn: leave out --data or --generated."
+        )
     count = arguments.generated
     most = len(head.subjects)
     if not 1 <= count <= most:
@@ -72,23 +77,32 @@ def run_generated(arguments: argparse.Namespace, head: Head, judges: Judges) -> 
 
 
 def _twins(arguments: argparse.Namespace, head: Head, drawn: list[Codes]) -> Shots | None:
-    """The studio's pictures of its cast with drawn shapes; None where there is no studio."""
+    """The studio's pictures of its cast with drawn shapes.
+
+    None where there is no studio, or it does not know the model's subjects and styles.
+
+    Raises:
+        BadInput: a number out of range, or the pictures cannot be taken.
+    """
     from head360.commands.local import ProgressLine
     from head360.evaluation import look_of
     from head360.evaluation_generated import twin_shapes
-    from head360.training.shoot import shoot
+    from head360.geometry.assets import find_wardrobe
+    from head360.training.shoot import shoot, who_and_what
     from head360.training.shots import SynthSpec
 
     spec = SynthSpec(
         subjects=len(drawn), styles=len(head.styles), groups=arguments.images, views=1,
         size=arguments.size, seed=arguments.seed, look=look_of(head), held_out=True,
-    )  # fmt: skip
-    line = ProgressLine("view", arguments.images)
+    ).checked()  # fmt: skip
+    shapes = twin_shapes(head, drawn)
     try:
-        return shoot(
-            spec, arguments.workers, twin_shapes(head, drawn), head.styles,
-            progress=lambda done, _: line.show(done),
-        )  # fmt: skip
+        find_wardrobe()
+        who_and_what(spec, shapes, head.styles)
     except BadInput as error:
         say(f"without a truth: {error}")
         return None
+    line = ProgressLine("view", arguments.images)
+    return shoot(
+        spec, arguments.workers, shapes, head.styles, progress=lambda done, _: line.show(done)
+    )

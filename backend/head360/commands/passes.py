@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from head360 import __version__
 from head360.errors import BadInput
 
 PASSES = ("rgba", "depth", "alpha")
@@ -51,7 +54,7 @@ def write_passes(
     """Write ``depth/NNNN.png`` (16-bit grey) and ``alpha/NNNN.png`` (8-bit grey) beside pictures.
 
     Each folder has a listing of its own: whether a picture was kept tells nothing about what lies
-    beside it, which may be of an earlier take.
+    beside it, which may be of an earlier take or version.
 
     Args:
         frames: all of the sequence.
@@ -74,13 +77,15 @@ def write_passes(
         line = ProgressLine(name, len(frames))
         too_far = 0
         for done, frame in enumerate(frames, 1):
-            made_with = hashes[frame.number]
-            if name == "depth":
-                made_with = f"{made_with}/{DEPTH_SCALE}"
+            colour = writer.path(frame.number).read_bytes() if name == "alpha" else b""
+            if name == "alpha":
+                made_with = hashlib.sha256(colour).hexdigest()[:16]
+            else:  # pictures have the version in their note
+                made_with = f"{hashes[frame.number]}/{DEPTH_SCALE}/{__version__}"
             if beside.is_done(frame.number, made_with):
                 continue
             if name == "alpha":
-                with Image.open(writer.path(frame.number)) as picture:
+                with Image.open(io.BytesIO(colour)) as picture:
                     pixels = np.asarray(picture.convert("RGBA").getchannel("A"))
             else:
                 _, depth = client.render_frame(head_id, frame.blendshapes, frame.camera, *size)

@@ -284,14 +284,17 @@ class HexPlaneHead(Head):
         frame = self.draft(pose, camera, width, height)
         if self.refine is not None:
             frame = Frame(refine_picture(self.refine, frame.rgba, self.device), frame.depth)
-        return frame if self.open_bust else cover(frame, self._lid(pose), camera)
+        lid = None if self.open_bust else self._lid(pose)
+        return frame if lid is None else cover(frame, lid, camera)
 
-    def _lid(self, pose: Pose) -> Lid:
-        """Closes the bust; kept with the pose."""
+    def _lid(self, pose: Pose) -> Lid | None:
+        """Closes the bust; kept with the pose. None where the mesh has no open rim."""
         if "lid" not in pose.state:
             topology = self.model.topology
             if self._rim is None:
                 self._rim = bottom_rim(topology, self.model.neutral(self.model.mean_shape))
+            if not self._rim:
+                return None
             points = to_normalised(pose.vertices[self._rim]).astype(np.float32)
             with torch.no_grad():
                 _, colour = self.net.head_field(

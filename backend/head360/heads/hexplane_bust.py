@@ -24,6 +24,9 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 _SAMPLES = 3  # per axis of a pixel
+_LARGE, _SAMPLES_LARGE = 1024, 2  # pixels per side above which fewer do
+_BAND, _LEAST_ROWS = 1_000_000, 8  # samples drawn at a time, some 40 MB; rows
+_AROUND = 2  # pixels
 _EDGE, _MIDDLE = 0.82, 0.62  # of the skin's colour: what faces down gets less light
 _BEFORE, _RAMP = 0.004, 0.006  # metres by which hair is in front of mesh and lid
 
@@ -86,34 +89,56 @@ def cover(frame: Frame, lid: Lid, camera: Camera) -> Frame:
     right, bottom = np.clip(np.ceil(spread[:, :2].max(0)).astype(int) + 1, 0, (width, height))
     if left >= right or top >= bottom:
         return frame
+    samples = _SAMPLES if max(width, height) <= _LARGE else _SAMPLES_LARGE
+    rows = max(_LEAST_ROWS, _BAND // (int(right - left) * samples**2))
+    rgba, depths = frame.rgba.copy(), frame.depth.copy()
+    for first in range(int(top), int(bottom), rows):
+        last = min(first + rows, int(bottom))
+        # Whether hair is in front is asked around each pixel: rows next to the band belong to it.
+        start, stop = max(first - _AROUND, int(top)), min(last + _AROUND, int(bottom))
+        seen = frame.rgba[start:stop, left:right], frame.depth[start:stop, left:right]
+        colour, depth = _band(*seen, lid, screen, (int(left), start), samples)
+        keep = slice(first - start, last - start)
+        rgba[first:last, left:right] = colour[keep]
+        depths[first:last, left:right] = depth[keep]
+    return Frame(rgba, depths)
+
+
+def _band(
+    below: Floats, old: Floats, lid: Lid, screen: Floats, corner: tuple[int, int], samples: int
+) -> tuple[Floats, Floats]:
+    """The lid over a part of a picture.
+
+    Args:
+        below, old: (H, W, 4) sRGB with straight alpha and (H, W) metres of that part.
+        lid: to draw.
+        screen: (N, 4) of its vertices in the whole picture.
+        corner: column and row at which the part begins.
+        samples: per axis of a pixel.
+
+    Returns:
+        (H, W, 4) and (H, W), new.
+    """
+    high, wide = old.shape
     fine = screen.copy()
-    fine[:, 0] = (screen[:, 0] - left) * _SAMPLES
-    fine[:, 1] = (screen[:, 1] - top) * _SAMPLES
-    high, wide = bottom - top, right - left
-    seen = raster.rasterize(fine[None], lid.faces, wide * _SAMPLES, high * _SAMPLES)
+    fine[:, :2] = (screen[:, :2] - corner) * samples
+    seen = raster.rasterize(fine[None], lid.faces, wide * samples, high * samples)
     is_lid = seen.face[0] >= len(lid.faces) - lid.count
-    blocks = high, _SAMPLES, wide, _SAMPLES
+    blocks = high, samples, wide, samples
     share = is_lid.reshape(blocks).mean((1, 3), dtype=np.float32)
     nearest = seen.depth[0].reshape(blocks).min((1, 3))
     depth = np.where(is_lid, seen.depth[0], np.inf).reshape(blocks).min((1, 3))
-    window = np.s_[top:bottom, left:right]
-    old = frame.depth[window]
     # Depth comes in blocks of rays: next to an outline it may be the skin's, which is no hair.
     with np.errstate(invalid="ignore"):
-        front = minimum_filter(nearest, 5) - old
+        front = minimum_filter(nearest, 2 * _AROUND + 1) - old
         hair = np.where(np.isfinite(old), np.clip((front - _BEFORE) / _RAMP, 0.0, 1.0), 0.0)
     # The last corner of every triangle of the fan is its middle.
     middle = np.where(is_lid, 1 - seen.bary[0].sum(-1), 0.0).reshape(blocks).sum((1, 3))
-    middle /= np.maximum(share * _SAMPLES**2, 1)
+    middle /= np.maximum(share * samples**2, 1)
     shade = (_EDGE + (_MIDDLE - _EDGE) * middle)[..., None]
     share = share * (1 - hair.astype(np.float32))
-    rgba, depths = frame.rgba.copy(), frame.depth.copy()
-    below = rgba[window]
     rest = below[..., 3] * (1 - share)
     alpha = share + rest
     light = share[..., None] * shade * lid.skin + rest[..., None] * below[..., :3]
-    rgba[window] = np.concatenate(
-        [light / np.maximum(alpha, 1e-6)[..., None], alpha[..., None]], -1
-    )
-    depths[window] = np.where(share > 0.5, depth, old)
-    return Frame(rgba, depths)
+    colour = np.concatenate([light / np.maximum(alpha, 1e-6)[..., None], alpha[..., None]], -1)
+    return colour, np.where(share > 0.5, depth, old)

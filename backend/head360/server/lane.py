@@ -225,20 +225,29 @@ class Lane:
         return f"The render process stopped unexpectedly ({how}) and is restarting: try again."
 
     def stop(self) -> None:
-        """Close the worker's standard input, which ends it; kill it if it does not go."""
+        """Close the worker's standard input, which ends it; kill it if it does not go.
+
+        Waits up to 2 s for its end and as long again after killing it, but not for one that was
+        given up, see :meth:`check`.
+        """
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-        for _ in range(2):
-            try:
-                self._process.wait(2)
+        while not self._has_gone():
+            if self._killed is not None:
+                log.error("the worker %d does not end: it is left behind", self.pid)
                 break
-            except subprocess.TimeoutExpired:
-                if self._killed is not None:
-                    log.error("the worker %d does not end: it is left behind", self.pid)
-                    break
-                self.kill()
+            self.kill()
         self._doorman.forbid(_DOMAIN, self._worker_keys.public)
+
+    def _has_gone(self) -> bool:
+        if self._killed is not None and time.monotonic() - self._killed >= KILL_LIMIT:
+            return self._process.poll() is not None
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
 
 def _how(code: int) -> str:

@@ -218,9 +218,11 @@ class Workbench:
 
     def _end(self, answer: Any) -> None:
         job, self.job = self.job, None
-        self._clear()
-        if job is not None:
-            self._finish(job, answer if job.stopping is None else Stopped(0, job.stopping))
+        try:
+            self._clear()  # first: with the answer the client may look for what was left
+        finally:
+            if job is not None:
+                self._finish(job, answer if job.stopping is None else Stopped(0, job.stopping))
 
     def _clear(self) -> None:
         lane, self._lane = self._lane, None

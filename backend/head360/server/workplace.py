@@ -6,6 +6,7 @@ behind. Process ids cannot: they are used again, and in a container others are n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -109,11 +110,15 @@ def _is_there(path: Path, handle: int) -> bool:
 
 
 def _remove(lock: Path, handle: int) -> None:
-    """Remove a lock that ``handle`` holds: before closing where the system lets us."""
+    """Remove a lock that ``handle`` holds: before closing where the system lets us.
+
+    One that somebody else has open, as virus scanners do, stays for the next sweep.
+    """
     try:
         lock.unlink()
     except OSError:  # Windows does not remove what is open
         os.close(handle)
-        lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            lock.unlink()
     else:
         os.close(handle)
