@@ -41,7 +41,8 @@ _LITTLE = 0.01  # share of the picture that hair may be out of place without say
 _HAT = 0.4  # share of the skull that is neither hair nor skin, from which on a hat covers it
 # Exponents of the classifier's probabilities: real photographs are not quite what it knows, and
 # under a hat it sees wool.
-_TRUST, _DOUBT = 0.5, 0.3
+_TRUST, _DOUBT = 0.75, 0.3
+_VEIL = 8.0  # weight of eyes, brows and lips that a style hides and the photograph shows
 _SIDE = 192
 _BROWS = slice(17, 27)  # of the 68 landmarks
 _UP = np.array([0.0, 0.05, 0.0], dtype=np.float32)
@@ -100,7 +101,7 @@ def choose_hair(
         progress(0.8 * number / len(likely))
         outline = style_outline(base, dataclasses.replace(plain, style=style), sight, pose)
         alike = agreement(outline, sight.hair, sight.face(), told)
-        scores[style] = score(share, alike)
+        scores[style] = score(share, alike) * float(np.exp(-_VEIL * veiled(outline, sight)))
     total = sum(scores.values())
     order = sorted(((s, v / total) for s, v in scores.items()), key=lambda item: -item[1])
     style = order[0][0] if wanted == "" else wanted
@@ -184,14 +185,22 @@ def by_outline(
     """
     bare = sight.face()
 
+    def alike(outline: Floats) -> float:
+        against = _VEIL / weight * veiled(outline, sight) if weight else 0.0
+        return agreement(outline, sight.hair, bare, told) - against
+
     def draw(name: str) -> Floats:
         if name == BALD:
             return np.zeros_like(sight.hair)
         return hull_outline(name, lattice, sight, skin)
 
-    return outlined(
-        ranking, lambda outline: agreement(outline, sight.hair, bare, told), draw, weight
-    )
+    return outlined(ranking, alike, draw, weight)
+
+
+def veiled(outline: Floats, sight: Sight) -> float:
+    """0…1 how much of the eyes, brows and lips that the photograph shows an ``outline`` hides."""
+    shown = np.isin(sight.labels, (classes.EYES, classes.BROWS, classes.LIPS))
+    return float(outline[shown].mean()) if shown.any() else 0.0
 
 
 def wears_hat(skull: NDArray[np.bool_], sight: Sight) -> bool:
