@@ -244,7 +244,7 @@ def test_a_finder_tells_its_weights_from_others_of_the_same_name(finder, tmp_pat
 def test_its_weights_are_small_and_described():
     folder = Path(faces.__file__).parents[1] / "data" / "portrait"
     path = folder / "landmarks.safetensors"
-    assert path.stat().st_size < 1.6 * 2**20
+    assert path.stat().st_size < 1.75 * 2**20
     entry = json.loads((folder / "manifest.json").read_text())["files"][path.name]
     assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert entry["kind"] == "portrait-landmarks"

@@ -18,7 +18,7 @@ from head360.arkit import COUNT, INDEX
 from head360.datasets import labels as classes
 from head360.errors import BadInput, Cancelled, ModelInvalid
 from head360.evaluation_fitting import summary
-from head360.fitting import pipeline
+from head360.fitting import inversion, pictures, pipeline
 from head360.fitting.faces import Face, choose_face, make_face
 from head360.fitting.parsing import Parsing
 from head360.fitting.pipeline import fit
@@ -112,7 +112,8 @@ def test_every_stage_is_shown_and_the_head_is_driven(
         assert np.abs(moved[0] - moved[1]).max() > 0.1
     document = json.loads((out / "fit.json").read_text(encoding="utf-8"))
     assert {"seconds", "landmark_px", "psnr_front", "style_top3"} <= set(document)
-    assert document["style_top3"][0] == ["bald", 0.8]
+    best, chance = document["style_top3"][0]
+    assert (best, chance >= 0.8) == ("bald", True), "the outline agrees with the classifier"
     assert len(document["cameras"][0]) == 25
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width > 7 * 256
@@ -209,6 +210,53 @@ def test_pictures_that_cannot_be_fitted(
     plain.net.config = dataclasses.replace(plain.net.config, views="none")
     with pytest.raises(ModelInvalid, match="hex-planes"):
         fit([photo], plain, FAST, tmp_path / "o", tools=tools)
+
+
+def test_people_alike_are_shown_with_their_numbers(
+    base: HexPlaneHead, photo: Path, scene: tuple[np.ndarray, Tools], tmp_path: Path
+) -> None:
+    face = scene[1].find(scene[0])[0]
+    # One is cut by the left and upper rim, of one nearly nothing is left at the right.
+    shifts = -face.box[:2] - 20, np.array([SIZE - face.box[0] - 4, 0])
+    marks = [face.landmarks + shift for shift in shifts]
+    pair = [make_face(places, None, np.ones(68), 1.0, "truth") for places in marks]
+    tools = dataclasses.replace(scene[1], find=lambda _: pair)
+    stages: list[Stage] = []
+    with pytest.raises(BadInput, match=r"--face N.*detect stage shows their numbers"):
+        fit([photo], base, FAST, tmp_path / "o", stages.append, tools=tools)
+    assert [path.name for path in (tmp_path / "o" / "stages").iterdir()] == ["01_detect.png"]
+    assert [(stage.name, stage.facts["faces"]) for stage in stages] == [("detect", 2)]
+    for chosen in (None, pair[1]):
+        shown = pictures.boxes(scene[0], pair, chosen)
+        for number, label in enumerate((shown[:21, :19], shown[:, -19:])):
+            colour = (150, 150, 160) if chosen is not None and number == 0 else (64, 220, 120)
+            filled = (label == np.array(colour, dtype=np.uint8)).all(-1).sum()
+            assert filled > 0.6 * 19 * 21, "the number lies in the picture"
+
+
+def test_every_photograph_reaches_the_inversion(
+    base: HexPlaneHead, photo: Path, scene: tuple[np.ndarray, Tools], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    known = scene[1].fit([], base.model)
+    tools = dataclasses.replace(
+        scene[1], fit=lambda *_: FittedShape(known.shape, (known.views[0],) * 2)
+    )
+    weights: list[float] = []
+
+    def weighed(wearing: Any, texture: Any, targets: list[inversion.Target], *_: Any, **__: Any):
+        weights.extend(float(target.weight.sum()) for target in targets if target.photograph)
+        raise Cancelled("far enough")
+
+    monkeypatch.setattr(inversion, "invert", weighed)
+    stages: list[Stage] = []
+    with pytest.raises(Cancelled, match="far enough"):
+        fit([photo, photo], base, FAST, tmp_path / "o", stages.append, tools=tools)
+    half = len(weights) // 2
+    assert half > 0, "photographs that show the same must not cancel each other"
+    assert weights[:half] == pytest.approx(weights[half:])
+    shapes = [np.shape(stage.picture) for stage in stages if stage.name == "parse"]
+    assert shapes == [(896, 896, 3)]
 
 
 def test_the_command_reports_one_object(

@@ -18,12 +18,12 @@ from head360.errors import BadInput
 from head360.evaluation_fitting import aligned, shape_error
 from head360.fitting import inversion, targets
 from head360.fitting.gaze import find_gaze, looking
-from head360.fitting.hair import above_brows, agreement, head_mask, wears_hat
+from head360.fitting.hair import above_brows, agreement, bluish, skin_depth, veiled, wears_hat
 from head360.fitting.light import harmonics, light_of, shading, two_faced
 from head360.fitting.package import check_out, safe_name, save_head, single_head
 from head360.fitting.reference import complete
 from head360.fitting.sights import Sight, cut, seen
-from head360.fitting.start import Look, Start, _weights, exposures
+from head360.fitting.start import Look, Start, _weights
 from head360.fitting.surface import SkinGraph, skin_graph
 from head360.fitting.wearable import wearable
 from head360.geometry.bilinear import BilinearModel
@@ -157,32 +157,6 @@ def test_the_blend_finds_who_it_was_mixed_from() -> None:
     found, _ = _weights(people, [look])
     assert np.abs(found - weights).max() < 0.08
     assert found.sum() == pytest.approx(1.0, abs=1e-5)
-
-
-def test_photographs_from_other_sides_are_brought_to_one_exposure() -> None:
-    rng = np.random.default_rng(4)
-    normals = rng.standard_normal((3000, 3)).astype(np.float32)
-    normals[:, 2] = np.abs(normals[:, 2])
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    base = rng.uniform(0.3, 0.5, (3000, 3)).astype(np.float32)
-    light = np.zeros((9, 3), dtype=np.float32)
-    light[3] = 0.3
-    no_neck = np.zeros(3000, dtype=np.bool_)
-    looks, lights = [], []
-    for side, gain in ((0.0, 1.0), (1.0, 1.3)):
-        weight = (normals[:, 2] + side * normals[:, 0] > 0.7).astype(np.float32)
-        colour = base * np.exp(harmonics(normals) @ light) * gain
-        looks.append(Look(colour.astype(np.float32), weight, normals, no_neck))
-        lights.append(light_of(np.log(colour / base).astype(np.float32), normals, weight))
-    found = exposures(base, looks, tuple(lights))
-    assert not found[0].any()
-    assert found[1] == pytest.approx(np.log(1.3), abs=0.03)
-    plain = [
-        look.colour * np.exp(-shading(one, normals) - exposure)
-        for look, one, exposure in zip(looks, lights, found, strict=True)
-    ]
-    both = (looks[0].weight > 0) & (looks[1].weight > 0)
-    assert np.abs(plain[0] - plain[1])[both].max() < 0.03
 
 
 # --- reference ------------------------------------------------------------------------------------
@@ -349,7 +323,7 @@ def test_a_hat_is_what_covers_the_skull_and_is_neither_hair_nor_skin(head: HexPl
         blank, blank, orbit(30.0, 10.0), NEUTRAL,
     )  # fmt: skip
     above = above_brows(sight, pose, topology)
-    skull = above & head_mask(sight, pose, topology)
+    skull = above & np.isfinite(skin_depth(sight, pose, topology))
     brows, _ = sight.camera.project(vertices[topology.landmarks68[17:27]], 96, 96)
     rows = brows[:, 1].astype(int)
     assert above[: rows.min() - 4].all()
@@ -361,6 +335,29 @@ def test_a_hat_is_what_covers_the_skull_and_is_neither_hair_nor_skin(head: HexPl
     # What the photograph does not show is no hat.
     outside = dataclasses.replace(sight, labels=labels, known=~skull)
     assert not wears_hat(skull, outside)
+
+
+def test_blue_is_no_colour_of_hair() -> None:
+    grown = (0.05, 0.04, 0.04), (0.22, 0.17, 0.22), (0.45, 0.37, 0.22), (0.7, 0.7, 0.72)
+    assert not any(bluish(np.array(colour, dtype=np.float32)) for colour in grown)
+    assert bluish(np.array((0.16, 0.2, 0.27), dtype=np.float32))
+    assert not bluish(None)
+
+
+def test_a_fringe_over_an_eye_that_the_photograph_shows_is_told() -> None:
+    hair = np.zeros((8, 8), dtype=np.float32)
+    labels = np.full((8, 8), classes.SKIN, dtype=np.uint8)
+    labels[4, 1:3], labels[4, 5:7] = classes.EYES, classes.EYES
+    sight = Sight(
+        np.zeros((8, 8, 3), np.float32), hair == 0, labels, hair, hair, orbit(0.0, 0.0), NEUTRAL
+    )
+    fringe = hair.copy()
+    fringe[:4] = 1.0
+    assert veiled(fringe, sight) == 0.0
+    fringe[4, :4] = 1.0
+    assert veiled(fringe, sight) == pytest.approx(0.5)
+    unseen = dataclasses.replace(sight, labels=np.full((8, 8), classes.HAIR, dtype=np.uint8))
+    assert veiled(fringe, unseen) == 0.0
 
 
 # --- package --------------------------------------------------------------------------------------

@@ -73,14 +73,14 @@ def wearing_of(head: HexPlaneHead) -> inversion.Wearing:
     )  # fmt: skip
 
 
-def photograph(hair: np.ndarray) -> Sight:
-    """A grey picture from the front with the given (S, S) share of hair."""
+def photograph(hair: np.ndarray, yaw: float = 0.0) -> Sight:
+    """A grey picture, from the front by default, with the given (S, S) share of hair."""
     size = len(hair)
     names = np.where(hair > 0.5, classes.HAIR, classes.BACKGROUND).astype(np.uint8)
     ones = np.ones((size, size), dtype=np.float32)
     grey = np.full((size, size, 3), 0.5, dtype=np.float32)
     return Sight(
-        grey, ones > 0, names, ones, hair.astype(np.float32), orbit(0.0, 0.0), NEUTRAL
+        grey, ones > 0, names, ones, hair.astype(np.float32), orbit(yaw, 0.0), NEUTRAL
     )  # fmt: skip
 
 
@@ -209,6 +209,41 @@ def test_references_hold_the_hair_that_no_photograph_sees(
     front, back = trusts
     assert front < 0.3, "the photograph has the say where it sees hair"
     assert back > 0.8, "nobody else knows the back"
+
+
+def test_hair_of_several_photographs_is_one(head: HexPlaneHead, pose: PoseInputs) -> None:
+    wearing = wearing_of(head)
+    texture, ratios = head.net.textures(Blend.of(0)), torch.zeros(1, 48, 48, 6)
+    light = np.zeros((9, 3), dtype=np.float32)
+    pictures, trusts, told = [], [], []
+    for yaw, gain in ((0.0, 1.0), (0.0, 0.6), (60.0, 1.0)):
+        sight = photograph(np.ones((SIDE, SIDE)), yaw)
+        sight = dataclasses.replace(sight, pixels=sight.pixels * np.float32(gain))
+        seen = strands.outline(sight)
+        exposure = np.full(3, np.log(gain), dtype=np.float32)
+        composite = targets.photo_composite(
+            wearing, texture, ratios, pose, sight, light, 1.0, seen.none
+        )  # fmt: skip
+        (wanted, trust), _, shown = strands.photo_hair(
+            wearing, texture, pose, sight, light, 1.0, seen, composite, exposure
+        )
+        pictures.append(wanted)
+        trusts.append(trust)
+        told.append(shown)
+    hair = (trusts[0] > 0)[0, 0]
+    assert hair.sum() > 100
+    assert (pictures[0] - pictures[1])[:, :, hair].abs().max() < 1e-5, "one exposure"
+    # What two show alike counts once.
+    pair = [strands.divided(trusts[k], told[:2], k)[0, 0] for k in range(2)]
+    assert torch.allclose(pair[0] + pair[1], trusts[0][0, 0], atol=1e-4)
+    assert torch.allclose(pair[0], pair[1], atol=1e-4)
+    assert torch.equal(strands.divided(trusts[0], told[:1], 0), trusts[0])
+    # From another side each has the say on its own.
+    front = strands.divided(trusts[0], [told[0], told[2]], 0)[0, 0]
+    side = torch.arange(SIDE) < SIDE // 2
+    turned = [float(front[:, half][hair[:, half]].mean()) for half in (side, ~side)]
+    assert min(turned) < 0.9 * max(turned)
+    assert float(front[hair].mean()) > 0.5
 
 
 def test_the_inside_of_the_mouth_stays_unless_it_is_shown(

@@ -116,19 +116,29 @@ class Early:
         done = sum(_SHARES[name] for name in STAGES[:index])
         self.on_progress(min(1.0, done + _SHARES[self._stage] * min(1.0, share)), phase)
 
-    def _done(self, picture: NDArray[np.uint8] | None, text: str, facts: dict[str, Any]) -> None:
-        """Write the stage's picture, tell about it, go on to the next."""
-        name = self._stage
-        number = STAGES.index(name) + 1
-        if picture is not None:
-            folder = writable_folder(self.out / "stages")
-            write_bytes(folder / f"{number:02d}_{name}.png", png_bytes(picture))
-        now = time.monotonic()
-        self.by_stage[name], self._began = now - self._began, now
+    def _show(
+        self, picture: NDArray[np.uint8], text: str, facts: dict[str, Any],
+        brief: NDArray[np.uint8] | None = None,
+    ) -> None:  # fmt: skip
+        """Write the stage's picture and tell about it; ``brief`` is what listeners get of it."""
+        name, number = self._stage, STAGES.index(self._stage) + 1
+        folder = writable_folder(self.out / "stages")
+        write_bytes(folder / f"{number:02d}_{name}.png", png_bytes(picture))
         log.info("%d/%d %s: %s", number, len(STAGES), name, text)
-        self.on_stage(Stage(name, number, len(STAGES), picture, text, facts))
-        if number < len(STAGES):
-            self._stage = STAGES[number]
+        told = picture if brief is None else brief
+        self.on_stage(Stage(name, number, len(STAGES), told, text, facts))
+
+    def _done(
+        self, picture: NDArray[np.uint8], text: str, facts: dict[str, Any],
+        brief: NDArray[np.uint8] | None = None,
+    ) -> None:  # fmt: skip
+        """Show the stage, go on to the next."""
+        now = time.monotonic()
+        self.by_stage[self._stage], self._began = now - self._began, now
+        self._show(picture, text, facts, brief)
+        following = STAGES.index(self._stage) + 1
+        if following < len(STAGES):
+            self._stage = STAGES[following]
             self._tick(0.0, text)
 
     # -- the stages --------------------------------------------------------------------------
@@ -143,11 +153,18 @@ class Early:
                 face = self.tools.choose(faces, photo.pixels.shape, wanted)
             except BadInput as error:
                 text = str(error)
+                if faces:
+                    found = f"{len(faces)} face{'s' * (len(faces) != 1)}, none chosen"
+                    self._show(
+                        pictures.boxes(photo.pixels, faces, None), found, {"faces": len(faces)}
+                    )
                 if number and len(faces) > 1:
                     text = (
                         "it shows several people, and --face is about the first photograph only: "
                         "crop it to one."
                     )
+                elif len(faces) > 1:
+                    text += " The picture of the detect stage shows their numbers."
                 raise BadInput(f"{photo.path.name}: {text}") from error
             self.shots.append(Shot(photo, faces, face))
             self.notes += [f"{photo.path.name}: {note}" for note in photo.notes]
@@ -159,7 +176,7 @@ class Early:
         first = self.shots[0]
         text = f"{len(first.faces)} face{'s' * (len(first.faces) != 1)} ({self.tools.finder})"
         self._done(
-            pictures.stacked(
+            pictures.grid(
                 [pictures.boxes(shot.photo.pixels, shot.faces, shot.face) for shot in self.shots]
             ),
             text,
@@ -210,15 +227,15 @@ class Early:
         share = view.residual_share
         focal = float(view.camera.intrinsics[1, 1])
         fov = float(np.degrees(2 * np.arctan(0.5 / focal)))
-        picture = pictures.stacked([
+        strips = [
             pictures.overlay(
                 shot.photo.pixels, seen.camera, self.identity.pose(seen.blendshapes),
                 self.base.model.topology.faces, shot.face.landmarks, window,
             )
             for shot, seen, window in zip(self.shots, self.fitted.views, windows, strict=True)
-        ])  # fmt: skip
+        ]  # fmt: skip
         self._done(
-            picture,
+            pictures.grid(strips),
             f"landmarks met within {view.residual_px:.1f} px, yaw {yaw:+.0f}°, lens {fov:.0f}°",
             {
                 "landmark_px": round(float(view.residual_px), 3),
@@ -227,6 +244,7 @@ class Early:
                 "fov_deg": round(fov, 1),
                 "shape": [round(float(value), 5) for value in self.fitted.shape],
             },
+            pictures.brief(strips),
         )
 
     def _met(self, shot: Shot, view: FittedView) -> tuple[float, float, float]:
@@ -279,11 +297,13 @@ class Early:
                     f"{shot.photo.path.name}: no bare skin was found in the face; choose a "
                     "photograph without veil or mask, or give --landmarks mediapipe."
                 )
+        strips = [
+            pictures.parsed(shot.photo.pixels, shot.ready()[0].labels, window)
+            for shot, window in zip(self.shots, windows, strict=True)
+        ]
         self._done(
-            pictures.stacked([
-                pictures.parsed(shot.photo.pixels, shot.ready()[0].labels, window)
-                for shot, window in zip(self.shots, windows, strict=True)
-            ]),
+            pictures.grid(strips),
             f"skin {bare:.0%}, hair {hair:.0%} of the picture around the head",
             {"skin": round(bare, 4), "hair": round(hair, 4)},
-        )  # fmt: skip
+            pictures.brief(strips),
+        )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from head360.datasets import labels as classes
+from head360.fitting.hairstyle import to_oklab
 from head360.fitting.hulls import hull_outline, outlined
 from head360.fitting.inversion import Wearing
 from head360.fitting.sights import Sight
@@ -42,6 +43,7 @@ _HAT = 0.4  # share of the skull that is neither hair nor skin, from which on a 
 # Exponents of the classifier's probabilities: real photographs are not quite what it knows, and
 # under a hat it sees wool.
 _TRUST, _DOUBT = 0.75, 0.3
+_BLUE = -0.025  # Oklab's b of hair: no scalp grows what is bluer, so it is wool, or dyed
 _VEIL = 8.0  # weight of eyes, brows and lips that a style hides and the photograph shows
 _SIDE = 192
 _BROWS = slice(17, 27)  # of the 68 landmarks
@@ -94,7 +96,8 @@ def choose_hair(
     above = above_brows(sight, pose, base.model.topology)
     hat = wears_hat(above & np.isfinite(skin), sight)
     told = sight.known & ~above if hat else sight.known
-    ranking = [(name, chance ** (_DOUBT if hat else _TRUST)) for name, chance in ranking]
+    exponent = _DOUBT if hat or bluish(colour) else _TRUST
+    ranking = [(name, chance**exponent) for name, chance in ranking]
     ranking = by_outline(ranking, base.identity(plain.shape)[1], sight, skin, told)
     likely = dict(wearable(ranking, base.styles))
     for number, (style, share) in enumerate(likely.items()):
@@ -195,6 +198,11 @@ def by_outline(
         return hull_outline(name, lattice, sight, skin)
 
     return outlined(ranking, alike, draw, weight)
+
+
+def bluish(colour: Floats | None) -> bool:
+    """Whether (3,) sRGB in [0, 1] is bluer than hair grows; a hat that passed for hair may be."""
+    return colour is not None and bool(to_oklab(np.asarray(colour))[2] < _BLUE)
 
 
 def veiled(outline: Floats, sight: Sight) -> float:

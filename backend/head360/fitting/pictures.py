@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +23,13 @@ Pixels = NDArray[np.uint8]
 
 SIDE = 448  # of a stage's picture
 _FOUND, _OTHER = (64, 220, 120), (150, 150, 160)
+_NUMBER = (18, 20)  # pixels across and down of a face's number
 
 
-def boxes(pixels: Pixels, faces: list[Face], chosen: Face) -> Pixels:
+def boxes(pixels: Pixels, faces: list[Face], chosen: Face | None) -> Pixels:
     """The photograph with every face that was found, and the landmarks of the chosen one.
 
-    Several faces are numbered from the left.
+    Several faces are numbered from the left; without a chosen one all are marked alike.
     """
     height, width = pixels.shape[:2]
     scale = SIDE / max(height, width)
@@ -36,13 +38,18 @@ def boxes(pixels: Pixels, faces: list[Face], chosen: Face) -> Pixels:
     draw = ImageDraw.Draw(picture)
     ordered = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
     for number, face in enumerate(ordered, 1):
-        colour = _FOUND if face is chosen else _OTHER
+        colour = _FOUND if chosen is None or face is chosen else _OTHER
         box = [float(v) * scale for v in face.box]
         draw.rectangle(box, outline=colour, width=2)
         if len(faces) > 1:  # as --face counts them
-            draw.rectangle([box[0], box[1] - 20, box[0] + 18, box[1]], fill=colour)
-            draw.text((box[0] + 5, box[1] - 20), str(number), fill=(20, 20, 20), font_size=17)
-    _dots(draw, chosen.landmarks * scale, _FOUND, 1.5)
+            wide, high = _NUMBER[0] + 9 * (number > 9), _NUMBER[1]
+            # A face may touch the rim or leave the picture; its number may not.
+            left = min(max(box[0], 0.0), size[0] - 1 - wide)
+            top = min(max(box[1] - high, 0.0), size[1] - 1 - high)
+            draw.rectangle([left, top, left + wide, top + high], fill=colour)
+            draw.text((left + 5, top), str(number), fill=(20, 20, 20), font_size=17)
+    if chosen is not None:
+        _dots(draw, chosen.landmarks * scale, _FOUND, 1.5)
     return np.asarray(picture)
 
 
@@ -98,15 +105,33 @@ def parsed(pixels: Pixels, labels: NDArray[np.uint8], window: tuple[float, float
     return np.concatenate([photo, mixed.astype(np.uint8)], 1)
 
 
-def stacked(lines: list[Pixels]) -> Pixels:
-    """Pictures below each other, white where one is narrower."""
-    wide = max(line.shape[1] for line in lines)
-    return np.concatenate(
-        [
-            np.pad(line, ((0, 0), (0, wide - line.shape[1]), (0, 0)), constant_values=255)
-            for line in lines
-        ]
+def grid(tiles: list[Pixels]) -> Pixels:
+    """Pictures of any sizes, each in the middle of a cell, white around.
+
+    In as many columns as leave them largest where a small square shows them all.
+    """
+    high, wide = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    columns = min(
+        range(len(tiles), 0, -1),
+        key=lambda count: max(count * wide, math.ceil(len(tiles) / count) * high),
     )
+    lines = math.ceil(len(tiles) / columns)
+    out = np.full((lines * high, columns * wide, 3), 255, dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        top = number // columns * high + (high - tile.shape[0]) // 2
+        left = number % columns * wide + (wide - tile.shape[1]) // 2
+        out[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return out
+
+
+def brief(strips: list[Pixels]) -> Pixels:
+    """Strips of tiles, one of each photograph, as a small square can show them.
+
+    One photograph is shown whole; of two the last two tiles are, of more the last one: it says
+    most.
+    """
+    kept = {1: None, 2: 2 * SIDE}.get(len(strips), SIDE)
+    return grid([strip if kept is None else strip[:, -kept:] for strip in strips])
 
 
 def row(pictures: list[Floats], side: int = SIDE) -> Pixels:
@@ -118,12 +143,9 @@ def row(pictures: list[Floats], side: int = SIDE) -> Pixels:
     return np.concatenate(tiles, 1)
 
 
-def rows(pictures: list[Floats], columns: int, side: int = 256) -> Pixels:
-    """Pictures in lines of ``columns``; the last line ends in white."""
-    blank = np.ones_like(pictures[0])
-    full = [*pictures, *[blank] * (-len(pictures) % columns)]
-    lines = [full[k : k + columns] for k in range(0, len(full), columns)]
-    return np.concatenate([row(line, side) for line in lines])
+def rows(pictures: list[Floats], side: int = 256) -> Pixels:
+    """(H, W, 3) float32 pictures in [0, 1] in a near square; the last line ends in white."""
+    return grid([row([picture], side) for picture in pictures])
 
 
 def _dots(

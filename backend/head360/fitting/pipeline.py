@@ -27,7 +27,7 @@ from head360.fitting.light import shading, two_faced
 from head360.fitting.package import check_out, save_head, single_head
 from head360.fitting.photograph import read_photograph
 from head360.fitting.provenance import KEY, provenance
-from head360.fitting.reference import complete, says, wanted_colour
+from head360.fitting.reference import complete, wanted_colour
 from head360.fitting.sheet import contact_row, contact_sheet
 from head360.fitting.sights import cut_out, seen
 from head360.fitting.stages import RANKED, STAGES, FitResult, FitSettings, Stage
@@ -42,6 +42,7 @@ from head360.training.metrics import psnr
 __all__ = ["STAGES", "FitResult", "FitSettings", "Stage", "fit"]
 
 Floats = NDArray[np.float32]
+Pair = tuple[torch.Tensor, torch.Tensor]  # picture or share of hair, and the trust in it
 
 _REFERENCE = 128  # pixels a side of a reference picture
 _MOUTH = 0.3  # trust from which on a texel inside the mouth counts as seen
@@ -169,13 +170,14 @@ class _Run(Early):
             self.wearing = dataclasses.replace(
                 self.wearing, box=warp_occupancy(self.hull, self.lattice)
             )
-        shares = [None] * len(self.shots) if len(self.shots) == 1 else self._shares(self.looks)
+        shares = targets.shares(self.graph, self.looks, base.device)
         exposed = exposures(
             self.start.colour, self.looks, self.start.light, self.settings.delight
         )  # fmt: skip
         self.targets: list[Target] = []
         shown: list[Floats] = []
         told: list[strands.Shown] = []
+        laid: list[tuple[Pair, Pair | None]] = []
         for number, (shot, light) in enumerate(zip(self.shots, self.start.light, strict=True)):
             self._tick(0.5 + 0.1 * number / len(self.shots), "laying in the photographs")
             _, sight, pose = shot.ready()
@@ -185,17 +187,34 @@ class _Run(Early):
                 self.settings.delight, None if outline is None else outline.none, shares[number],
                 exposed[number],
             )  # fmt: skip
-            cover = None
+            cover: Pair | None = None
             if outline is not None:
                 composite, cover, one = strands.photo_hair(
                     self.wearing, self.start.texture, pose, sight, light, self.settings.delight,
-                    outline, composite,
+                    outline, composite, exposed[number],
                 )  # fmt: skip
                 told.append(one)
-            self.targets += targets.photo_targets(
-                self.wearing, pose, sight, *composite, self.size // 2, cover
-            )
+            laid.append((composite, cover))
             shown.append(_picture(composite[0]))
+        for number, (shot, (composite, cover)) in enumerate(zip(self.shots, laid, strict=True)):
+            _, sight, pose = shot.ready()
+            picture, trust = composite
+            if told:
+                trust = strands.divided(trust, told, number)
+            windows = targets.photo_targets(
+                self.wearing, pose, sight, picture, trust, self.size // 2, cover
+            )
+            self.targets += windows
+            if not windows:
+                self.notes.append(
+                    f"{shot.photo.path.name}: the texture takes no detail from it: the others show "
+                    "the same places better, or hair covers them."
+                )
+        if not self.targets:
+            raise BadInput(
+                "No photograph shows bare skin where this head has some: choose another --style, "
+                "or a photograph from the front without veil or mask."
+            )
         yaws = targets.REFERENCE_YAWS
         for number, yaw in enumerate(yaws):
             self._tick(0.6 + 0.4 * number / len(yaws), "drawing the references")
@@ -214,7 +233,7 @@ class _Run(Early):
         people = ", ".join(f"{name} {weight:.0%}" for name, weight in top if weight > 0.01)
         blend = zip(base.subjects, self.start.weights.tolist(), strict=True)
         self._done(
-            pictures.rows(shown, 5),
+            pictures.rows(shown),
             f"begins as {people}; one side {sidelight - 1:.0%} brighter",
             {
                 "nearest": self.start.nearest,
@@ -222,17 +241,6 @@ class _Run(Early):
                 "sidelight": round(sidelight, 4),
             },
         )  # fmt: skip
-
-    def _shares(self, looks: list[Look]) -> list[torch.Tensor | None]:
-        """(1, S, S, 1) share of each photograph in the say over every texel."""
-        say = says(looks)
-        total = np.maximum(np.sum(say, 0), 1e-6)
-        return [
-            targets.ratio_texture(
-                self.graph, (one / total)[:, None].astype(np.float32), self.base.device
-            )
-            for one in say
-        ]
 
     def _outlines(self) -> tuple[list[strands.Outline], NDArray[np.uint8]]:
         """What each photograph tells about hair, and the style's hull without what none shows."""
@@ -293,13 +301,14 @@ class _Run(Early):
             blank = np.where(other.face()[..., None], other.pixels, 1.0).astype(np.float32)
             lines.append(pictures.row([other.pixels, blank, _picture(targets.on_white(out))]))
         self._done(
-            pictures.stacked(lines),
+            pictures.grid(lines),
             f"{self.psnr_front:.1f} dB on the skin after {self.settings.steps} steps",
             {
                 "psnr_front": round(self.psnr_front, 3),
                 "psnr_front_plain": round(self.psnr_plain, 3),
                 "loss": [round(self.inverted.first, 5), round(self.inverted.loss, 5)],
             },
+            pictures.brief(lines),
         )
 
     def _head(self, began: float) -> FitResult:
@@ -324,7 +333,7 @@ class _Run(Early):
         sheet = contact_sheet([(self.name, row)])
         with atomic_path(self.out / "sheet.png") as temporary:
             sheet.save(temporary, "PNG")
-        self._done(np.concatenate(row[1:5], 1), f"{target} with {len(head.styles)} hair styles", {})
+        self._done(pictures.grid(row[1:5]), f"{target} with {len(head.styles)} hair styles", {})
         result = FitResult(
             target, self.out / "sheet.png", self.name, self.hair.codes.style,
             self.hair.codes.hair_colour, time.monotonic() - began, self.by_stage,

@@ -198,10 +198,10 @@ def _weights(colours: Floats, looks: list[Look]) -> tuple[Floats, tuple[Floats, 
         exposed = exposures(blend, looks, lights)
         for look, light, exposure in zip(looks, lights, exposed, strict=True):
             plain = look.colour * np.exp(-shading(light, look.normals) - exposure)
+            off = _strangeness(plain, blend, light, exposure)
             trust = np.sqrt(look.of_face() / max(look.of_face().sum(), 1e-6))
             # Lips, brows and lids tell more about a person than cheeks; but hair that was taken for
             # skin tells nothing.
-            off = np.abs(log_ratio(plain, blend) - light[0]).mean(1)
             trust = trust / np.maximum(1.0, off / 0.3)
             rows.append((colours * trust[:, None]).reshape(people, -1).T)
             values.append((plain * trust[:, None]).reshape(-1))
@@ -211,6 +211,16 @@ def _weights(colours: Floats, looks: list[Look]) -> tuple[Floats, tuple[Floats, 
         found, _ = nnls(np.concatenate(rows).astype(np.float64), np.concatenate(values))
         weights = (found / max(found.sum(), 1e-6)).astype(np.float32)
     return weights, lights
+
+
+def _strangeness(plain: Floats, blend: Floats, light: Floats, exposure: Floats) -> Floats:
+    """(M,) mean log ratio to the blend beside the complexion: large where hair passed for skin.
+
+    Args:
+        plain: (M, 3) sRGB of a photograph without its light and exposure; blend: (M, 3).
+        light: (9, 3), whose constant is complexion and exposure; exposure: (3,).
+    """
+    return np.abs(log_ratio(plain, blend) - (light[0] - exposure)).mean(1)
 
 
 def _response(colours: Floats, entries: Floats) -> Floats:

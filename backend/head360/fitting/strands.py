@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from head360.fitting.inversion import Target, Wearing
 from head360.fitting.light import shading
-from head360.fitting.sights import Sight
+from head360.fitting.sights import Sight, facing
 from head360.fitting.targets import reference_target
 from head360.geometry.lattice import Lattice
 from head360.heads.inputs import PoseInputs
@@ -44,6 +44,7 @@ _SOLID = 0.9  # alpha of a rendered pixel whose colour can be compared
 _SHEEN = 0.5  # of the skin's light that hair shows
 _CENTRE = np.array([0.0, 0.0, -0.02])  # metres, of the skull: hair stands out from it
 _NEAR = 0.012  # metres between two renders of one point
+_GLANCE = 0.1  # say of a photograph that sees a lock at its rim, against 1 of one from its front
 _INTO_SKIN = 0.003  # metres that hair may reach below the skin
 _RIM = 0.2  # weight of the outline of a reference: there the photograph may ask for more
 _FINE = 256
@@ -163,6 +164,7 @@ def photo_hair(
     delight: float,
     seen: Outline,
     composite: tuple[Tensor, Tensor],
+    exposure: Floats | None = None,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Shown]:
     """Let a photograph's hair speak in its composite.
 
@@ -172,6 +174,7 @@ def photo_hair(
         seen: see :func:`outline`.
         composite: wanted picture (1, 3, S, S) and trust (1, 1, S, S) of the skin, where pixels of
             ``seen.none`` count as skin whatever the head wears.
+        exposure: (3,) log ratio of the photograph's exposure to the first one's.
 
     Returns:
         The composite with hair; wanted share of hair and its trust, both (1, 1, s, s); and what
@@ -185,11 +188,13 @@ def photo_hair(
     alpha = raw[0, -1].float().cpu().numpy()
     wanted, trust = composite
     both = seen.hair & (share > _SHOWN) & (out[0, 3].cpu().numpy() > _SOLID)
-    away = _place(sight.camera, depth[0]) - _CENTRE
-    normals = away / np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-6)
-    normals = np.where(np.isfinite(depth[0])[..., None], normals, 0.0).astype(np.float32)
+    normals = _outwards(_place(sight.camera, depth[0]))
+    normals = np.where(np.isfinite(depth[0])[..., None], normals, np.float32(0))
     normals = normals.repeat(2, 0).repeat(2, 1)
-    plain = (sight.pixels * np.exp(-_SHEEN * shading(light, normals, delight))).clip(0, 1)
+    plain = sight.pixels * np.exp(-_SHEEN * shading(light, normals, delight))
+    if exposure is not None:
+        plain = plain * np.exp(-exposure)
+    plain = plain.clip(0, 1)
     there = _plane(both, wearing.device)
     shown = torch.from_numpy(np.ascontiguousarray(plain.transpose(2, 0, 1), dtype=np.float32))
     wanted = wanted * (1 - there) + shown[None].to(wearing.device) * there
@@ -200,6 +205,34 @@ def photo_hair(
     coarse = [F.avg_pool2d(_plane(plane, wearing.device), 2) for plane in (cover, sure)]
     told = (coarse[1] > 0.99).float()
     return (wanted, trust), (coarse[0], told), Shown(seen, sight.camera, alpha, depth[0])
+
+
+def divided(trust: Tensor, photographs: Sequence[Shown], number: int) -> Tensor:
+    """The trust (1, 1, S, S) in one photograph, divided where others show the same hair.
+
+    The one that sees a lock from its front has most of the say: averages of locks are blurred.
+
+    Args:
+        trust: of :func:`photo_hair`.
+        photographs: all of them; number: which of them is meant.
+    """
+    own = photographs[number]
+    points = _place(own.camera, own.depth)
+    mine = _view_of(points, own.camera)
+    total = mine.copy()
+    for other, shown in enumerate(photographs):
+        if other != number:
+            total += _told(points, shown)[0] * _view_of(points, shown.camera)
+    say = np.where(np.isfinite(own.depth), mine / total, 1.0).repeat(2, 0).repeat(2, 1)
+    return trust * _plane(np.where(own.seen.hair, say, 1.0), str(trust.device))
+
+
+def _view_of(points: NDArray[np.float64], camera: Camera) -> Floats:
+    """(h, w) how well a camera sees hair at points (h, w, 3) metres, up to 1."""
+    towards = camera.position - points
+    towards /= np.maximum(np.linalg.norm(towards, axis=-1, keepdims=True), 1e-6)
+    cosine = (_outwards(points) * towards).sum(-1).astype(np.float32)
+    return np.maximum(facing(cosine), np.float32(_GLANCE)) ** 3
 
 
 def reference_hair(
@@ -264,6 +297,13 @@ def _place(camera: Camera, depth: Floats) -> NDArray[np.float64]:
     directions = grid @ np.linalg.inv(camera.intrinsics).T @ camera.cam2world[:3, :3].T
     reach = np.where(np.isfinite(depth), depth, 1.0)[..., None]
     return np.asarray(camera.position + directions * reach, dtype=np.float64)
+
+
+def _outwards(points: NDArray[np.float64]) -> Floats:
+    """(…, 3) unit directions in which hair at points (…, 3) metres stands out from the skull."""
+    away = points - _CENTRE
+    away /= np.maximum(np.linalg.norm(away, axis=-1, keepdims=True), 1e-6)
+    return away.astype(np.float32)
 
 
 def _share(raw: Tensor, size: int) -> Floats:

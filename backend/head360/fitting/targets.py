@@ -16,8 +16,9 @@ from torch import Tensor
 
 from head360.fitting.inversion import Target, Wearing
 from head360.fitting.light import shading
+from head360.fitting.reference import says
 from head360.fitting.sights import Sight, facing
-from head360.fitting.start import Start
+from head360.fitting.start import Look, Start
 from head360.fitting.surface import MOUTH_PARTS, SkinGraph
 from head360.geometry.bake import fill_gutter
 from head360.heads.inputs import PoseInputs, ViewInputs
@@ -52,6 +53,15 @@ def freedom(graph: SkinGraph, shown: NDArray[np.bool_], device: str) -> Tensor:
     plane[graph.texels.index] = free
     plane = np.ascontiguousarray(plane.reshape(size, size)[::-1])
     return torch.from_numpy(plane)[None, :, :, None].to(device)
+
+
+def shares(graph: SkinGraph, looks: list[Look], device: str) -> list[Tensor | None]:
+    """(1, S, S, 1) share of each photograph in the say over every texel; None for a single one."""
+    if len(looks) == 1:
+        return [None]
+    say = says(looks)
+    total = np.maximum(np.sum(say, 0), 1e-6)
+    return [ratio_texture(graph, (one / total)[:, None].astype(np.float32), device) for one in say]
 
 
 def started(graph: SkinGraph, start: Start, wanted: Floats) -> Tensor:
@@ -119,8 +129,8 @@ def photo_composite(
 
     The photograph without its light where it shows bare skin, the toned blend elsewhere. Under the
     head's hair nothing is trusted, but for pixels (S, S) ``bald`` that will have none. Of several
-    photographs each has the say in the share (1, S, S, 1) of the texels that is ``owned``, and is
-    brought to the exposure of the first by the log ratio ``exposure`` (3,).
+    photographs each is trusted by its share (1, S, S, 1) ``owned`` of the texels, and is brought to
+    the exposure of the first by the log ratio ``exposure`` (3,).
     """
     size = sight.size
     view = wearing.window(pose, sight.camera, size)
@@ -136,18 +146,17 @@ def photo_composite(
     mask *= np.where(view.detail == inner, 1.0, 0.0).astype(np.float32)
     towards = sight.camera.position / np.linalg.norm(sight.camera.position)
     mask *= facing(view.normals @ towards.astype(np.float32))
-    if owned is not None:
-        mask *= on_screen(owned, view)[0, 0].cpu().numpy()
     soft = np.minimum(mask, gaussian_filter(mask, _FEATHER) * 2 - 1).clip(0, 1)
     paste = _tensor(soft, wearing.device)
     shown = torch.from_numpy(np.ascontiguousarray(plain.transpose(2, 0, 1)))[None]
     wanted = around * (1 - paste) + shown.to(wearing.device).clamp(0, 1) * paste
     if bald is not None:
         share = share * _tensor(~bald, wearing.device)
-    # Where others have the say this one has none, also not for the blend.
-    least = 0.15 if owned is None else 0.0
-    trust = _trust(view, share) * (least + (1 - least) * paste)
-    return wanted, trust
+    if owned is None:
+        return wanted, _trust(view, share) * (0.15 + 0.85 * paste)
+    # A share belongs to the trust alone: in the mask the feather would swallow it. Where others
+    # have the say this one has none, also not for the blend.
+    return wanted, _trust(view, share) * paste * on_screen(owned, view)
 
 
 def _tensor(plane: NDArray, device: str) -> Tensor:
