@@ -76,7 +76,7 @@ STUDIES: dict[str, Study] = {
     "k16": Study("K = 16", {"copies": 16}),
     "random_children": Study("children: random", densify={"tau_child": "random"}),
     "zero_children": Study("children: no rotation", densify={"tau_child": "zero"}),
-    "euclidean": Study("plain Adam on S³", rates={"tau_manifold": "euclidean"}),
+    "euclidean": Study("plain Adam for rotations", rates={"tau_manifold": "euclidean"}),
     "last_block": Study("last block only", {"slicing": "last"}),
     "mesh": Study("on the mesh (ours)", rig="mesh"),
 }
