@@ -201,7 +201,7 @@ class Learning:
             with autocast(head.device):
                 out, raw, _ = render_window(
                     head.net, texture, planes, head_planes(head, texture, moment), inputs,
-                    moment.hair_box, moment.lattice, self.rng, dye,
+                    moment.hair_box, moment.lattice, self.rng, dye, opaque=True,
                 )  # fmt: skip
             total = self._loss(out.float(), raw.float(), truth, alpha, hair)
             # Texels that no picture ties down stay near what they were.

@@ -107,7 +107,7 @@ class Wearing:
             planes = self.net.head_planes(texture, pose.uv, pose.index, pose.depths)
             out, raw, depth = render_window(
                 self.net, texture, self.hair if hair is None else hair, planes, views, self.box,
-                self.lattice, rng, self.dye,
+                self.lattice, rng, self.dye, opaque=True,
             )  # fmt: skip
         return out.float(), raw, depth
 

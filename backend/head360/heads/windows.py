@@ -142,6 +142,7 @@ def render_window(
     lattice: Lattice,
     rng: np.random.Generator | None,
     dye: Dye | None = None,
+    opaque: bool = False,
 ) -> tuple[Tensor, Tensor, Floats]:
     """Render equally sized windows of one pose; differentiable. Training and rendering share it.
 
@@ -155,6 +156,8 @@ def render_window(
         lattice: identity → canonical.
         rng: jitters samples while training; None when rendering.
         dye: changes the hair's colour.
+        opaque: see :func:`solid`; always when rendering. What is optimised through frozen networks
+            asks for it, so that what is seen later is what was compared.
 
     Returns:
         (B, 4, H, W) premultiplied RGBA at output size, (B, 3 + F + 2, h, w) the raw render
@@ -174,11 +177,12 @@ def render_window(
         head_lists.append(samples)
         points.append(_points(view, samples.depth, samples.spacing))
         hits.append(hit)
+        inner = binary_erosion(
+            hit.reshape(h, w), np.ones((3, 3), dtype=np.bool_), border_value=1
+        ).reshape(-1)
+        inners.append(inner)
         if rng is None:
-            hit = binary_erosion(
-                hit.reshape(h, w), np.ones((3, 3), dtype=np.bool_), border_value=1
-            ).reshape(-1)
-            inners.append(hit)
+            hit = inner
         if hair is not None and hair_box is not None:
             behind = BOX_HALF * 0.01
             # A silhouette's own rays are half beside the head: hair behind it shines through.
@@ -192,7 +196,7 @@ def render_window(
     depth = np.concatenate([s.depth for s in head_lists])
     spacing = np.concatenate([s.spacing for s in head_lists])
     depths, opticals, values = _slots(depth, spacing, sigma_head, colour_head, device)
-    if rng is None:
+    if opaque or rng is None:
         opticals = solid(
             opticals,
             torch.from_numpy(np.concatenate(hits)).to(device),
