@@ -27,7 +27,14 @@ import numpy as np
 from tqdm import tqdm
 
 from head360 import heads
-from head360.fitting.hair import agreement, by_outline, score, skin_depth, style_outline
+from head360.fitting.hair import (
+    agreement,
+    by_outline,
+    score,
+    skin_depth,
+    style_outline,
+    veiled,
+)
 from head360.fitting.hairstyle import style_ranker
 from head360.fitting.parsing import parser as open_parser
 from head360.fitting.sights import cut
@@ -42,7 +49,7 @@ from head360.synthesis.styles import STYLES
 from head360.training.portraits import PortraitSet
 
 STUDIO = (0.0, 6.0, 12.0, 20.0)
-PAIRS = tuple((studio, own) for studio in (0.0, 6.0, 12.0) for own in (0.0, 3.0, 6.0, 12.0))
+PAIRS = tuple((studio, own) for studio in (0.0, 6.0, 12.0) for own in (0.0, 1.0, 3.0, 12.0))
 _FRONT = 45.0  # degrees to either side
 _SIZE = 256
 
@@ -54,17 +61,17 @@ class Evidence:
     Attributes:
         truth: style of the studio.
         rankings: weight of the outlines → all styles of the studio, best first.
-        alike: style of the base, None for bald → agreement of its outline.
+        alike: style of the base, None for bald → agreement of its outline, and what it veils.
     """
 
     truth: str
     rankings: dict[float, list[tuple[str, float]]]
-    alike: dict[str | None, float]
+    alike: dict[str | None, tuple[float, float]]
 
     def chosen(self, studio: float, own: float) -> str | None:
         """The base's style that most speaks for, None for bald."""
         likely = dict(wearable(self.rankings[studio], [s for s in self.alike if s is not None]))
-        return max(likely, key=lambda style: score(likely[style], self.alike[style], own))
+        return max(likely, key=lambda style: score(likely[style], *self.alike[style], own))
 
 
 def evidence(base: HexPlaneHead, data: PortraitSet, row: int, grey: float) -> Evidence:
@@ -98,7 +105,9 @@ def evidence(base: HexPlaneHead, data: PortraitSet, row: int, grey: float) -> Ev
     alike = {}
     for style in (*base.styles, None):
         outline = style_outline(base, dataclasses.replace(bald, style=style), sight, pose)
-        alike[style] = agreement(outline, sight.hair, sight.face(), sight.known)
+        alike[style] = (
+            agreement(outline, sight.hair, sight.face(), sight.known), veiled(outline, sight),
+        )  # fmt: skip
     return Evidence(data.style_names[data.style[row]], rankings, alike)
 
 

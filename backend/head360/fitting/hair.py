@@ -96,15 +96,15 @@ def choose_hair(
     above = above_brows(sight, pose, base.model.topology)
     hat = wears_hat(above & np.isfinite(skin), sight)
     told = sight.known & ~above if hat else sight.known
-    exponent = _DOUBT if hat or bluish(colour) else _TRUST
-    ranking = [(name, chance**exponent) for name, chance in ranking]
-    ranking = by_outline(ranking, base.identity(plain.shape)[1], sight, skin, told)
+    trust = _DOUBT if hat or bluish(colour) else _TRUST
+    lattice = base.identity(plain.shape)[1]
+    ranking = by_outline(ranking, lattice, sight, skin, told, trust=trust)
     likely = dict(wearable(ranking, base.styles))
     for number, (style, share) in enumerate(likely.items()):
         progress(0.8 * number / len(likely))
         outline = style_outline(base, dataclasses.replace(plain, style=style), sight, pose)
         alike = agreement(outline, sight.hair, sight.face(), told)
-        scores[style] = score(share, alike) * float(np.exp(-_VEIL * veiled(outline, sight)))
+        scores[style] = score(share, alike, veiled(outline, sight))
     total = sum(scores.values())
     order = sorted(((s, v / total) for s, v in scores.items()), key=lambda item: -item[1])
     style = order[0][0] if wanted == "" else wanted
@@ -119,9 +119,15 @@ def choose_hair(
     return Hair(codes, [(n, float(p)) for n, p in ranking[:3]], order, picture, hat)
 
 
-def score(likely: float, alike: float, weight: float = _OUTLINE) -> float:
-    """How much speaks for a style: its probability and the agreement of its outline."""
-    return (likely + _FLOOR) * float(np.exp(weight * alike))
+def score(likely: float, alike: float, veil: float, weight: float = _OUTLINE) -> float:
+    """How much speaks for a style of the base.
+
+    Args:
+        likely: its probability; alike: agreement of its outline, see :func:`agreement`.
+        veil: see :func:`veiled`.
+        weight: of ``alike`` against the log probability.
+    """
+    return (likely + _FLOOR) * float(np.exp(weight * alike - _VEIL * veil))
 
 
 def agreement(
@@ -176,6 +182,7 @@ def by_outline(
     skin: Floats,
     told: NDArray[np.bool_],
     weight: float = _STUDIO,
+    trust: float = _TRUST,
 ) -> list[tuple[str, float]]:
     """The classifier's ``ranking`` with the say of every studio style's outline, best first.
 
@@ -184,9 +191,11 @@ def by_outline(
         lattice: of the fitted head.
         sight, skin: the photograph and the depth of the bald head in it.
         told: (S, S) where the photograph tells whether there is hair.
-        weight: of the agreement against the log probability.
+        weight: of the agreement against the log probability; 0 leaves outlines out.
+        trust: exponent of the classifier's probabilities.
     """
     bare = sight.face()
+    ranking = [(name, chance**trust) for name, chance in ranking]
 
     def alike(outline: Floats) -> float:
         against = _VEIL / weight * veiled(outline, sight) if weight else 0.0
