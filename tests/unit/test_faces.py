@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -231,8 +232,10 @@ def test_a_finder_tells_its_weights_from_others_of_the_same_name(finder, tmp_pat
 
     with own_finder.builtin_weights() as path, safe_open(str(path), "pt") as archive:
         tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
-        metadata, shipped = archive.metadata(), path.read_bytes()
-    assert finder.digest == hashlib.sha256(shipped).hexdigest()[:16]
+        metadata = archive.metadata()
+        both = [path.read_bytes(), path.with_name("closer.safetensors").read_bytes()]
+    first, second = (hashlib.sha256(data).hexdigest()[:16] for data in both)
+    assert finder.digest == f"{first}+{second}"
     other = tmp_path / path.name
     name = next(iter(tensors))
     save_file(tensors | {name: tensors[name] * 1.01}, other, metadata)
@@ -241,13 +244,30 @@ def test_a_finder_tells_its_weights_from_others_of_the_same_name(finder, tmp_pat
     assert opened.digest == hashlib.sha256(other.read_bytes()).hexdigest()[:16] != finder.digest
 
 
+def test_the_second_look_is_taken_with_what_lies_beside(finder, tmp_path):
+    """A user's weights alone look once; weights beside them look twice, or say what is wrong."""
+    with own_finder.builtin_weights() as path:
+        mine = Path(shutil.copy(path, tmp_path / "mine.safetensors"))
+        shipped = path.with_name("closer.safetensors")
+    assert OwnFinder(mine).closer is None
+    beside = Path(shutil.copy(shipped, tmp_path / "closer.safetensors"))
+    assert OwnFinder(mine).closer is not None
+    beside.write_bytes(mine.read_bytes())
+    with pytest.raises(ModelInvalid, match="portrait-landmarks"):
+        OwnFinder(mine)
+    assert finder.closer is not None
+
+
 def test_its_weights_are_small_and_described():
     folder = Path(faces.__file__).parents[1] / "data" / "portrait"
-    path = folder / "landmarks.safetensors"
-    assert path.stat().st_size < 1.75 * 2**20
-    entry = json.loads((folder / "manifest.json").read_text())["files"][path.name]
-    assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert entry["kind"] == "portrait-landmarks"
+    described = json.loads((folder / "manifest.json").read_text())["files"]
+    files = sorted(folder.glob("*.safetensors"))
+    assert sum(path.stat().st_size for path in files) <= 4 * 2**20  # all networks together
+    assert [path.name for path in files] == sorted(described)
+    for path in files:
+        entry = described[path.name]
+        assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert entry["kind"] == f"portrait-{path.stem}"
 
 
 def test_no_face_in_what_holds_none(finder):

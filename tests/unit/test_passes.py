@@ -18,7 +18,7 @@ from head360.geometry.assets import find_assets
 from head360.geometry.bilinear import BilinearModel
 from head360.geometry.ict import load_ict
 from head360.rendering.cameras import Camera, orbit
-from head360.synthesis import dense
+from head360.synthesis import dense, parsing
 from head360.synthesis.hair_light import REACH
 from head360.synthesis.lights import DEFAULT_LIGHT, LIGHTS
 from head360.synthesis.looks import FIRST_LOOK
@@ -124,6 +124,7 @@ def test_depth_is_the_planar_z_of_a_ray_through_the_pixels_centre(studio: Studio
     topology = studio.model.topology
     solid = np.delete(topology.faces, topology.part_faces("eyelashes"), 0)
     corners = vertices[solid].astype(np.float64)
+    lashes, _ = camera.project(vertices[topology.part_vertices("eyelashes")], SIZE, SIZE)
     inside = np.argwhere(picture.rgba[..., 3] == 1)[::97][:, ::-1]
     assert len(inside) > 20
     leaning = []
@@ -131,7 +132,7 @@ def test_depth_is_the_planar_z_of_a_ray_through_the_pixels_centre(studio: Studio
         expected, hit = nearest_hit(camera.position, ray, corners)
         flat = np.cross(corners[hit, 1] - corners[hit, 0], corners[hit, 2] - corners[hit, 0])
         leaning.append(flat @ picture.normals[y, x] / np.linalg.norm(flat))
-        if picture.labels is not None and picture.labels[y, x] != labels.EYES:  # lashes lie there
+        if np.linalg.norm(lashes - (x, y), axis=1).min() > 3:  # they would be hit first
             assert picture.depth[y, x] == pytest.approx(expected, abs=2e-6)
     # Smoothed over the vertices, normals still lean with the triangles.
     assert np.degrees(np.arccos(np.median(leaning))) < 6.0
@@ -180,6 +181,20 @@ def test_albedo_is_the_texture_and_knows_no_light(studio: Studio) -> None:
     np.testing.assert_allclose(albedo[albedo[..., 3] > 0][:, :3], 200 / 255, atol=1e-4)
     assert ((albedo[..., 3] > 0) & (albedo[..., 3] < 1)).sum() > 50
     np.testing.assert_allclose(encode_srgb(SRGB_TO_LINEAR[200]), 200 / 255, atol=1e-4)
+
+
+def test_lashes_are_looked_through() -> None:
+    """A hair over the lid is skin, one over the eye is eye, beside a fringe it is no hair."""
+    eye = np.full((9, 12), labels.SKIN, dtype=np.uint8)
+    eye[4:8, 2:10] = labels.EYES
+    eye[:, 11] = labels.HAIR
+    seen = eye.copy()
+    for row, column in ((1, 3), (2, 3), (1, 7), (5, 6), (6, 6), (0, 10), (8, 10)):
+        seen[row, column] = parsing.LASHES
+    np.testing.assert_array_equal(parsing.look_through(seen), eye)
+    hidden = np.full((3, 3), parsing.LASHES, dtype=np.uint8)
+    assert (parsing.look_through(hidden) == labels.SKIN).all()
+    assert (hidden == parsing.LASHES).all()  # what was given stays
 
 
 def test_labels_follow_coverage(haired: Photograph) -> None:

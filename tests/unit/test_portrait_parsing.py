@@ -27,7 +27,7 @@ from head360.training.portrait_parsing import ParsingLesson, ParsingSettings, bu
 from head360.training.portrait_run import Run, RunSettings
 from head360.training.portrait_scenes import MIRROR, PLAIN, Scenes, SceneSettings
 
-TINY = ParsingConfig(size=32, widths=(8, 16, 24), depths=(1, 1, 1))
+TINY = ParsingConfig(size=32, near=48, widths=(8, 16, 24), depths=(1, 1, 1))
 # Two coats of paint to learn: little augmentation, small windows.
 EASY = ParsingSettings(batch=8, coarse=0, scenes=SceneSettings(hat=0, occluder=0, faults=0.2))
 
@@ -90,6 +90,47 @@ def test_there_and_back() -> None:
     inside = back[0] != 9.0
     assert 0.2 < inside.mean() < 0.35  # (5 · 9)² of 80 · 100
     assert np.abs(back - picture)[:, inside].max() < 0.02
+
+
+def test_a_window_beside_the_face_is_a_part_of_one_around_it() -> None:
+    picture = torch.from_numpy(smooth_picture(90, 120))
+    frame = FaceFrame(60.0, 45.0, 10.0, 0.3)
+    whole = sample_window(picture, frame, 4.0, 64)
+    # Half as wide, and of the whole a quarter to the right and an eighth up.
+    part = sample_window(picture, frame.beside((1.0, -0.5)), 2.0, 32)
+    assert float((whole[:, 8:40, 32:] - part).abs().max()) < 1e-3
+
+
+def test_a_part_knows_where_it_lies_in_a_mirror_too(tmp_path: Path) -> None:
+    """The face's own middle, as landmarks have it, is where the centre says."""
+    data = write_set(tmp_path, people=1)
+    scenes = Scenes(data, dataclasses.replace(PLAIN, shift=1e-6))  # mirrored now and then
+    kinds = set()
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        scene = scenes.draw(bust(data, 1), NEAR / 2, 48, rng, (0.5, -0.3))
+        frame = FaceFrame.of(scene.points)
+        middle = np.array([frame.x, frame.y]) * scene.side / 2
+        assert middle + scene.centre == pytest.approx([0, 0], abs=0.03)
+        kinds.add(scene.centre)
+    assert kinds == {(0.5, -0.3), (-0.5, -0.3)}
+
+
+def test_parts_of_the_near_window_are_seen_as_in_the_whole() -> None:
+    """Without layers that look around, parts and the whole say the same: coordinates match."""
+    config = ParsingConfig(size=32, near=64, widths=(8,), depths=(1,))
+    torch.manual_seed(0)
+    net = ParsingNet(config).eval()
+    pixels = torch.rand(1, 3, 64, 64)
+    layout = torch.rand(1, 5, 32, 32)
+    side = torch.tensor([NEAR])
+    with torch.no_grad():
+        whole = net(pixels, side, layout)
+        part = net(
+            pixels[:, :, :32, 32:], side / 2, layout[:, :, :16, 16:],
+            torch.tensor([[NEAR / 4, -NEAR / 4]]),
+        )  # fmt: skip
+    assert float((whole[:, :, 8:24, 40:56] - part[:, :, 8:24, 8:24]).abs().max()) < 1e-4
 
 
 # ------------------------------------------------------------------ guided filter
@@ -267,7 +308,7 @@ def test_weights_that_cannot_serve_say_why(tmp_path: Path) -> None:
     other = tiny_weights(tmp_path / "other.safetensors", kind="portrait-landmarks")
     with pytest.raises(ModelInvalid, match="portrait-landmarks"):
         parsing.parser(other)
-    few = tiny_weights(tmp_path / "few.safetensors", ParsingConfig(32, 3, (8, 16), (1, 1)))
+    few = tiny_weights(tmp_path / "few.safetensors", ParsingConfig(32, 0, 3, (8, 16), (1, 1)))
     with pytest.raises(ModelInvalid, match="3 labels"):
         parsing.parser(few)
     with pytest.raises(BadInput, match="no parser 'x'"):

@@ -2,20 +2,32 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from portrait_tools import write_set
+from PIL import Image
+from portrait_tools import landmarks, write_set
 
 from head360.arkit import INDEX
 from head360.datasets import labels as classes
 from head360.datasets.face_points import mirrors
 from head360.errors import BadInput, Cancelled, Checkpointed
+from head360.fitting import closer
+from head360.fitting.closer import CloserLook
+from head360.networks.closer_net import KIND, MARGIN, CloserConfig, CloserNet
 from head360.networks.portrait import LandmarkConfig, PortraitNet, fold
-from head360.rendering.crops import into_window, window
+from head360.networks.weights_file import save_network
+from head360.rendering.crops import into_window, lean, window
 from head360.training import portrait_studio
 from head360.training.portrait_augment import Chances, draw_sample
+from head360.training.portrait_closer import (
+    CloserLesson,
+    CloserMaker,
+    CloserPortions,
+    map_loss,
+)
 from head360.training.portrait_landmarks import LandmarkLesson, Portions, finder_losses
 from head360.training.portrait_run import Run, RunSettings
 from head360.training.portrait_samples import CANVAS, Maker, box_of, heat, view_angle
@@ -310,3 +322,123 @@ def test_the_net_learns(tmp_path):
     start, end = (np.mean([step["p68"] for step in part]) for part in (losses[:6], losses[-6:]))
     assert end < 0.9 * start
     assert losses[-1]["face"] < 0.7
+
+
+CLOSER = CloserPortions(crops=4, fresh=2, memory=12, workers=0, judged=8)
+SMALL = CloserConfig(size=32, widths=(8, 8, 12, 12, 16), maps=16)
+
+
+def test_the_second_look_learns_and_goes_on_where_it_stopped(tmp_path):
+    write_set(tmp_path / "data")
+    settings = RunSettings(steps=24, warmup=3, rate=3e-2, memory=0.7)
+
+    def lesson():
+        return CloserLesson(tmp_path / "data", None, SMALL, 3, CLOSER)
+
+    untaught = lesson()
+    before = untaught.measure(untaught.net)["error68"]
+    whole = Run(lesson(), settings, tmp_path / "whole")
+    weights = whole.run()
+    assert whole.lesson.measure(whole.average)["error68"] < 0.9 * before
+    halves = Run(lesson(), settings, tmp_path / "halves")
+    for _ in range(12):
+        halves._train_step()
+        halves.step += 1
+    halves._save()
+    second = Run(lesson(), settings, tmp_path / "halves")
+    second.resume()
+    assert second.run().read_bytes() == weights.read_bytes()
+    # What was written says of a crop what the net says that was trained.
+    look = CloserLook(weights)
+    crops = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        said, again = whole.average.eval()(crops), look.net(crops)
+    assert torch.allclose(said.points, again.points, atol=0.02)  # float16
+
+
+def leaning_set(folder):
+    """Faces that lean by 35° either way, their dense points within the face."""
+    data = write_set(folder, people=2)
+    points = np.array(data.points)
+    for row in range(len(points)):
+        middle = points[row, 27:31].mean(0)
+        angle = 0.6 if row % 2 else -0.6
+        turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+        points[row, :68] = (points[row, :68] - middle) @ turn + middle
+        points[row, 68:] = points[row, 27]
+    np.save(folder / "points.npy", points)
+    return PortraitSet.load(folder), points
+
+
+def test_crops_of_the_second_look_are_upright_and_framed(tmp_path):
+    """However the head leans, mirrored or not, every point goes where its pixel goes."""
+    data, points = leaning_set(tmp_path)
+    maker = CloserMaker(tmp_path, 64, 0, data.rows, calm=True)
+    for number in range(12):
+        flip = bool(number % 2)
+        row = number % len(points)
+        matrix = maker.framed(row, np.random.default_rng(number), flip)
+        places = into_window(points[row, :68], matrix)
+        upright = places if not flip else places[mirrors()[0]]
+        assert abs(lean(upright)) < 15
+        assert 0 < places.min() < places.max() < 64
+        assert 0.7 < np.ptp(places, 0).max() * MARGIN / 64 < 1.2
+        crop = maker.crop(number)
+        assert np.abs(crop.points[:68]).max() < 1
+        assert abs(lean(crop.points)) < 15
+
+
+def test_the_second_look_finds_its_way_back_from_its_crops(tmp_path):
+    """A net that knows the truth of each crop: what comes out is where it is in the picture."""
+    size = 64
+    rng = np.random.default_rng(2)
+    truth = np.concatenate([landmarks(150, 110, 30, 0.5), rng.uniform(110, 190, (468, 2))])
+    path = tmp_path / "closer.safetensors"
+    config = dataclasses.replace(SMALL, size=size)
+    save_network(path, fold(CloserNet(config)), KIND, dataclasses.asdict(config), {})
+    look = CloserLook(path)
+    seen = []
+
+    def knows(pixels):
+        matrix = seen.pop(0)
+        rows = []
+        for k in range(len(pixels)):
+            order = np.concatenate([mirrors()[0], 68 + mirrors()[1]])
+            flip = np.linalg.det(matrix[k][:, :2]) < 0
+            rows.append(into_window(truth[order] if flip else truth, matrix[k]) / (size / 2) - 1)
+        points = torch.from_numpy(np.stack(rows).astype(np.float32))
+        return SimpleNamespace(points=points, log_deviation=torch.full((len(rows), 536), -4.0))
+
+    def watched(*args):
+        matrix = window(*args)
+        if not seen or len(seen[-1]) == 4:
+            seen.append([])
+        seen[-1].append(matrix)
+        return matrix
+
+    look.net = knows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closer, "window", watched)
+        start = truth + rng.normal(0, 3, truth.shape)
+        found, expected = look.look(Image.new("RGB", (300, 240)), start)
+    assert np.abs(found - truth).max() < 0.02
+    assert expected.shape == (68,)
+    assert 0 < expected.min() <= expected.max() < 5
+
+
+def test_a_map_says_where_by_its_mean():
+    """Against blobs and entropies written out in full."""
+    torch.manual_seed(0)
+    heat = torch.randn(2, 3, 5, 5).flatten(2).log_softmax(2).unflatten(2, (5, 5))
+    points = torch.rand(2, 3, 2) - 0.5
+    share = torch.rand(2, 3)
+    wanted = 0.0
+    middles = (np.arange(5) + 0.5) / 2.5 - 1
+    for batch in range(2):
+        for point in range(3):
+            x, y = points[batch, point].tolist()
+            away = (middles[None] - x) ** 2 + (middles[:, None] - y) ** 2
+            blob = np.exp(-away / (2 * 0.4**2))
+            blob /= blob.sum()
+            wanted -= float(share[batch, point] * (blob * heat[batch, point].numpy()).sum())
+    assert float(map_loss(heat, points, share)) == pytest.approx(wanted, rel=1e-5)

@@ -29,6 +29,11 @@ def register(kinds: Any) -> None:
     )
     add_common(landmarks, steps=4000)
     landmarks.set_defaults(run=run_landmarks)
+    closer = subjects.add_parser(
+        "closer", help="looks again at a face that is found: the same points, more exactly"
+    )
+    add_common(closer, steps=4000)
+    closer.set_defaults(run=run_closer)
     train_portrait_parts.register(subjects)
 
 
@@ -109,6 +114,28 @@ def run_landmarks(arguments: argparse.Namespace) -> int:
     data, held_out = portraits(arguments)
     lesson = LandmarkLesson(
         data, held_out, seed=arguments.seed, portions=Portions(workers=arguments.workers),
+        recipe=recipe(arguments, data),
+    )  # fmt: skip
+    start = time.monotonic()
+    try:
+        settings = RunSettings(steps=arguments.steps, seed=arguments.seed)
+        run = Run(lesson, settings, arguments.out)
+        if arguments.resume:
+            run.resume()
+        weights = run.run()
+    finally:
+        lesson.close()
+    return report(arguments, weights, run.step, start)
+
+
+def run_closer(arguments: argparse.Namespace) -> int:
+    """Train the second look; exit code 85 when stopped by a signal after a checkpoint."""
+    from head360.training.portrait_closer import CloserLesson, CloserPortions
+    from head360.training.portrait_run import Run, RunSettings
+
+    data, held_out = portraits(arguments)
+    lesson = CloserLesson(
+        data, held_out, seed=arguments.seed, portions=CloserPortions(workers=arguments.workers),
         recipe=recipe(arguments, data),
     )  # fmt: skip
     start = time.monotonic()

@@ -58,10 +58,12 @@ def run_parsing(arguments: argparse.Namespace) -> int:
         raise BadInput(f"There are no weights {arguments.start} to start from.")
     device = choose_device(arguments.device)[0]
     data, held_out = portraits(arguments)
-    settings = ParsingSettings(seed=arguments.seed, coarse=arguments.steps // 2)
+    # Who goes on from weights has learned the coarse things.
+    coarse = 0 if arguments.start else arguments.steps // 2
+    settings = ParsingSettings(seed=arguments.seed, coarse=coarse)
     lesson = ParsingLesson(
         PortraitSet.load(data), None if held_out is None else PortraitSet.load(held_out),
-        ParsingConfig(), settings, device, recipe(arguments, data), arguments.start,
+        ParsingConfig(near=192), settings, device, recipe(arguments, data), arguments.start,
     )  # fmt: skip
     weights, facts = _train(arguments, lesson, 3e-3)
     if held_out is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Index in this tuple = value in a label picture. Lashes belong to the eyes; teeth, tongue, gums and
+# Index in this tuple = value in a label picture. Lashes are looked through; teeth, tongue, gums and
 # the inside of the mouth are "mouth"; ears and the bald skull are skin.
 LABELS: tuple[str, ...] = (
     "background", "skin", "brows", "eyes", "lips", "mouth", "hair", "neck",

@@ -105,6 +105,8 @@ def hair_colour(pixels: NDArray[np.uint8], parsing: Parsing) -> Floats | None:
     else:
         clear = parsing.hair >= min(_SURE, _SURE * float(np.quantile(likely, 0.95)))
     seen = to_oklab(pixels[clear].astype(np.float64) / 255)
+    if clear is brows:  # hairs over skin: the darker half is hair
+        seen = seen[seen[:, 0] <= np.median(seen[:, 0])]
     low, high = np.quantile(seen[:, 0], (_SHADE, _GLINT))
     middle = seen[(seen[:, 0] >= low) & (seen[:, 0] <= high)]
     return from_oklab(np.median(middle, axis=0)).astype(np.float32)

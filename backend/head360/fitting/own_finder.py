@@ -17,10 +17,11 @@ from head360.datasets.face_points import mirrors
 from head360.datasets.integrity import digest_file
 from head360.errors import BadInput, ModelInvalid
 from head360.fitting.cascade import frontal_faces
+from head360.fitting.closer import FILE, CloserLook
 from head360.fitting.faces import Face, make_face
 from head360.networks.portrait import KIND, MARGIN, STRIDE, LandmarkConfig, PortraitNet, fold
 from head360.networks.weights_file import read_config, read_network
-from head360.rendering.crops import cut, out_of_window, window, with_rim
+from head360.rendering.crops import cut, lean, out_of_window, upright_box, window, with_rim
 
 Floats = NDArray[np.floating]
 
@@ -61,11 +62,12 @@ class OwnFinder:
     """Finds faces with a small network, then looks closer at each.
 
     Args:
-        weights: the user's; None takes those that come with the program.
+        weights: the user's; None takes those that come with the program. Where
+            ``closer.safetensors`` lies beside them, faces are looked at a second time with it.
         device: torch device.
 
     Attributes:
-        digest: of the file of weights.
+        digest: of the weights.
 
     Raises:
         BadInput: there is no such file. ModelInvalid: it does not fit.
@@ -90,6 +92,10 @@ class OwnFinder:
                 ) from error
             read_network(path, net)
             self.digest = digest_file(path)[:16]
+            beside = path.with_name(FILE)
+            self.closer = CloserLook(beside, device) if beside.is_file() else None
+            if self.closer is not None:
+                self.digest = f"{self.digest}+{digest_file(beside)[:16]}"
         self.net = net.to(device).eval().requires_grad_(False)
         self.size = config.size
         self.device = device
@@ -183,13 +189,16 @@ class OwnFinder:
             chosen = order if flip else slice(None)
             places.append(out_of_window(points[k][chosen], matrix))
             spreads.append(deviation[k][chosen] * looks[k].side * MARGIN / 2)
-        mean = np.mean(places, 0) - rim
-        scatter = np.linalg.norm(np.asarray(places) - rim - mean, axis=2).mean(0)
-        expected = np.maximum(np.mean(spreads, 0), scatter)
+        mean = np.mean(places, 0)
+        scatter = np.linalg.norm(np.asarray(places) - mean, axis=2).mean(0)
+        expected = np.maximum(np.mean(spreads, 0), scatter)[:68]
         # In what is no face the looks disagree about where its parts are.
         steady = np.exp(-((scatter[:68].mean() / guess.side / _SCATTER) ** 2))
         joint = float(np.sqrt(np.mean(chance) * guess.certainty) * steady)
-        return make_face(mean[:68], mean[68:], expected[:68], joint, self.name)
+        if self.closer is not None and joint >= _CERTAIN:
+            mean, expected = self.closer.look(picture, mean)
+        mean = mean - rim
+        return make_face(mean[:68], mean[68:], expected, joint, self.name)
 
     def _marks(
         self, picture: Image.Image, guesses: list[Guess], flips: list[bool] | None = None
@@ -214,14 +223,9 @@ class OwnFinder:
 
 def framed(landmarks: Floats, certainty: float) -> Guess:
     """The guess that (68, 2) landmarks make: their box along the face's own axis."""
-    axis = landmarks[8] - landmarks[27]  # from between the eyes to the chin
-    degrees = float(np.degrees(np.arctan2(-axis[0], axis[1])))
-    angle = np.radians(-degrees)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    upright = landmarks @ turn.T
-    low, high = upright.min(0), upright.max(0)
-    centre = ((low + high) / 2) @ turn
-    return Guess(centre.astype(np.float32), float((high - low).max()), degrees, certainty)
+    degrees = lean(landmarks)
+    centre, side = upright_box(landmarks, degrees)
+    return Guess(centre.astype(np.float32), side, degrees, certainty)
 
 
 def distinct(guesses: list[Guess]) -> list[Guess]:

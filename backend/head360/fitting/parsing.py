@@ -97,31 +97,30 @@ class OwnParser:
     def shares(self, pixels: NDArray[np.uint8], face: HasLandmarks) -> Floats:
         """(8, H, W) float32 probabilities of the labels, before outlines are refined."""
         frame = FaceFrame.of(face.landmarks)
-        size = self.network.config.size
         planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         picture = planes.to(self.device).float() / 255
-        windows = torch.stack([sample_window(picture, frame, side, size) for side in (WIDE, NEAR)])
-        # Faces lean both ways alike: a picture and its mirror image together are calmer.
-        both = torch.cat([windows, windows.flip(3)])
-        sides = torch.tensor([WIDE, NEAR] * 2, device=self.device)
-        drawn = np.stack([self._layout(frame, side, face) for side in (WIDE, NEAR)])
-        layouts = torch.from_numpy(drawn).to(self.device)
-        guess = self.network(both, sides, torch.cat([layouts, layouts.flip(3)])).softmax(1)
-        wide, near = (guess[:2] + guess[2:].flip(3)) / 2
+        wide, near = (self._window(picture, frame, side, face) for side in (WIDE, NEAR))
         height, width = pixels.shape[:2]
         nothing = [float(label == BACKGROUND) for label in range(len(LABELS))]
         out = spread_window(wide, frame, WIDE, height, width, nothing)
-        share = _trust(size).to(self.device)
+        share = _trust(near.shape[-1]).to(self.device)
         close = spread_window(
             torch.cat([near * share, share]), frame, NEAR, height, width, [0.0] * (len(LABELS) + 1)
         )
         return (out * (1 - close[-1:]) + close[:-1]).cpu().numpy()
 
-    def _layout(self, frame: FaceFrame, side: float, face: HasLandmarks) -> Floats:
-        """(5, S/2, S/2) sketch of the face in a window."""
+    def _window(self, picture: Tensor, frame: FaceFrame, side: float, face: HasLandmarks) -> Tensor:
+        """(8, S, S) probabilities in the wide or the near window of a (3, H, W) picture."""
+        size = self.network.config.pixels(side)
+        window = sample_window(picture, frame, side, size)
         inverse = frame.inverse(side)
         points = face.landmarks @ inverse[:, :2].T + inverse[:, 2]
-        return face_layout(points, self.network.config.size // 2, side)
+        layout = torch.from_numpy(face_layout(points, size // 2, side)).to(self.device)
+        # Faces lean both ways alike: a picture and its mirror image together are calmer.
+        both, layouts = (torch.stack([x, x.flip(2)]) for x in (window, layout))
+        sides = torch.full((2,), side, device=self.device)
+        straight, mirrored = self.network(both, sides, layouts).softmax(1)
+        return (straight + mirrored.flip(2)) / 2
 
 
 def _trust(size: int) -> Tensor:

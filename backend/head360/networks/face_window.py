@@ -46,6 +46,13 @@ class FaceFrame:
         middle = (eyes + mouth) / 2
         return cls(float(middle[0]), float(middle[1]), unit, float(np.arctan2(-down[0], down[1])))
 
+    def beside(self, centre: tuple[float, float]) -> FaceFrame:
+        """The same frame around another origin, units right of and below this one's."""
+        cos, sin = np.cos(self.angle) * self.unit, np.sin(self.angle) * self.unit
+        right, down = centre
+        x, y = self.x + cos * right - sin * down, self.y + sin * right + cos * down
+        return FaceFrame(float(x), float(y), self.unit, self.angle)
+
     def matrix(self, side: float) -> NDArray[np.float64]:
         """(2, 3): window coordinates in [−1, 1] → pixels, for a window of ``side`` units."""
         half = self.unit * side / 2

@@ -26,16 +26,23 @@ class ParsingConfig:
     """What a parsing network is.
 
     Attributes:
-        size: of the window, pixels; a multiple of 2^(levels).
+        size: of the wide window, pixels; a multiple of 2^(levels).
+        near: of the near window, where eyes, brows and lips are looked at; 0 is ``size``, as in
+            weights of version 0.1.
         classes: of the result.
         widths: channels at size/2, size/4, ….
         depths: blocks of the encoder at each of them; the decoder has half as many, at least one.
     """
 
     size: int = 128
+    near: int = 0
     classes: int = 8
     widths: tuple[int, ...] = (20, 48, 96, 160, 208)
     depths: tuple[int, ...] = (1, 2, 3, 4, 3)
+
+    def pixels(self, side: float) -> int:
+        """Pixels per side of the wide or of the near window."""
+        return self.near or self.size if side == NEAR else self.size
 
 
 class Separable(nn.Module):
@@ -67,7 +74,8 @@ class ParsingNet(nn.Module):
 
     def __init__(self, config: ParsingConfig) -> None:
         super().__init__()
-        if len(config.widths) != len(config.depths) or config.size % 2 ** len(config.widths):
+        step = 2 ** len(config.widths)
+        if len(config.widths) != len(config.depths) or config.size % step or config.near % step:
             raise ValueError(f"no such parsing network: {config}")
         self.config = config
         widths = config.widths
@@ -91,19 +99,25 @@ class ParsingNet(nn.Module):
         )
         self.leave = nn.Conv2d(widths[0], 4 * config.classes, 1)
 
-    def forward(self, pixels: Tensor, side: Tensor, layout: Tensor) -> Tensor:
+    def forward(
+        self, pixels: Tensor, side: Tensor, layout: Tensor, centre: Tensor | None = None
+    ) -> Tensor:
         """Parse.
 
         Args:
-            pixels: (B, 3, S, S) float32 sRGB in [0, 1], S = ``config.size``.
+            pixels: (B, 3, S, S) float32 sRGB in [0, 1], of any size S that the levels divide.
             side: (B,) float32 side of each window in units of the face.
             layout: (B, 5, S/2, S/2) float32 sketch of the face; zeros where nothing is known.
+            centre: (B, 2) float32 middle of each window, units of the face right of and below
+                the face's own; None is there.
 
         Returns:
             (B, classes, S, S) logits.
         """
         half = window_grid(pixels.shape[-1] // 2, pixels.device).permute(2, 0, 1)
         places = half[None] * (side / 6)[:, None, None, None]
+        if centre is not None:
+            places = places + centre[:, :, None, None] / 3
         x = torch.cat([F.pixel_unshuffle(pixels * 2 - 1, 2), places, layout], 1)
         x = x.contiguous(memory_format=torch.channels_last)
         x = F.relu(self.enter_norm(self.enter(x)))

@@ -28,6 +28,21 @@ def window(
     return np.concatenate([turn, middle[:, None]], 1).astype(np.float32)
 
 
+def lean(landmarks: NDArray[np.floating]) -> float:
+    """Degrees by which a face leans in the picture, clockwise, by its (68, 2) landmarks or more."""
+    axis = landmarks[8] - landmarks[27]  # from between the eyes to the chin
+    return float(np.degrees(np.arctan2(-axis[0], axis[1])))
+
+
+def upright_box(points: NDArray[np.floating], degrees: float) -> tuple[NDArray[np.float64], float]:
+    """Centre (2,) and side of the square box around (N, 2) points that leans by ``degrees``."""
+    angle = np.radians(-degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    upright = points.astype(np.float64) @ turn.T
+    low, high = upright.min(0), upright.max(0)
+    return (low + high) / 2 @ turn, float((high - low).max())
+
+
 def into_window(points: NDArray[np.floating], matrix: Floats) -> Floats:
     """(…, 2) points of the picture as pixels of the crop that ``matrix`` cuts."""
     inverse = np.linalg.inv(matrix[:, :2].astype(np.float64))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
+from scipy.ndimage import distance_transform_edt
 
 from head360.datasets import labels
 from head360.geometry.topology import Topology
@@ -20,7 +21,7 @@ Classes = NDArray[np.uint8]
 
 SIZE = 1024  # texels per side of the atlas
 _BLEED = 2  # texels
-BROW_COVER = 0.35  # of the paint from which a texel counts as brow
+BROW_COVER = 0.15  # of the paint from which a texel counts as brow: as wide as people draw them
 
 # Height of the border between head and neck at some depths on the average head, metres: from the
 # nape under the ears along the jaw to the chin.
@@ -29,21 +30,51 @@ _NECK_LINE = (
     (-0.055, -0.055, -0.062, -0.074, -0.086, -0.098, -0.105),
 )
 
+LASHES = len(labels.LABELS)  # what pixels of lashes are called before :func:`look_through`
+_REACH = 12  # pixels: how far from lashes their neighbours are looked for
+
 _CLASS_OF_PART = {
     "mouth_socket": labels.MOUTH,
     "teeth": labels.MOUTH,
     "gums_tongue": labels.MOUTH,
     "eye_socket": labels.EYES,
     "eyeball": labels.EYES,
-    "eyelashes": labels.EYES,
+    "eyelashes": LASHES,
 }
 
 
 def face_labels(topology: Topology) -> Classes:
-    """(F,) uint8 class of each triangle; skin is refined by :func:`label_atlas`."""
+    """(F,) uint8 class of each triangle, ``LASHES`` too; skin is refined by :func:`label_atlas`."""
     out = np.full(len(topology.faces), labels.SKIN, dtype=np.uint8)
     for part, label in _CLASS_OF_PART.items():
         out[topology.part_faces(part)] = label
+    return out
+
+
+def look_through(classes: Classes) -> Classes:
+    """Give pixels of lashes the class of the nearest eye or skin.
+
+    Single hairs over lids and eyes are nothing that a picture is cut along, and nobody who labels
+    photographs draws them.
+
+    Args:
+        classes: (H, W) uint8, ``LASHES`` where most of a pixel is lashes.
+    """
+    rows, columns = np.nonzero(classes == LASHES)
+    if not len(rows):
+        return classes
+    part = tuple(
+        slice(max(0, int(places.min()) - _REACH), int(places.max()) + _REACH + 1)
+        for places in (rows, columns)
+    )
+    near = classes[part]
+    unknown = np.isin(near, (labels.BACKGROUND, labels.HAIR, LASHES))
+    out = classes.copy()
+    if unknown.all():
+        out[rows, columns] = labels.SKIN
+        return out
+    nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    out[part] = np.where(near == LASHES, near[tuple(nearest)], near)
     return out
 
 
@@ -55,12 +86,16 @@ def label_atlas(topology: Topology, texels: Floats) -> Classes:
         texels: :func:`skin_positions` of the neutral average head.
     """
     out = np.full((SIZE, SIZE), labels.SKIN, dtype=np.uint8)
-    line = np.interp(texels[..., 2], *_NECK_LINE)
-    out[texels[..., 1] < line] = labels.NECK
+    out[below_jaw(texels) > 0] = labels.NECK
     _bleed(out, ~np.isnan(texels[..., 1]))
     mouth, lips = mouth_masks(topology)
     out[lips], out[mouth] = labels.LIPS, labels.MOUTH
     return out
+
+
+def below_jaw(places: Floats) -> Floats:
+    """(…,) metres by which places (…, 3) of the average head lie below the border to the neck."""
+    return (np.interp(places[..., 2], *_NECK_LINE) - places[..., 1]).astype(np.float32)
 
 
 def _bleed(atlas: Classes, known: NDArray[np.bool_]) -> None:

@@ -13,6 +13,7 @@ from head360.rendering import raster
 from head360.rendering.cameras import Camera
 from head360.synthesis.dense import dense_points, visible_points
 from head360.synthesis.lights import DEFAULT_LIGHT
+from head360.synthesis.parsing import look_through
 from head360.synthesis.shading import Shaded, ShadeInput, shade
 
 Floats = NDArray[np.float32]
@@ -138,7 +139,8 @@ def finish(
     dense, near468 = camera.project(dense_points(head), width, height)
     pixels = np.concatenate([landmarks, dense]) * samples
     seen = visible_points(pixels, np.concatenate([near68, near468]), depth, samples)
+    labels = None if shaded.labels is None else look_through(shaded.labels)
     return replace(
         picture, depth=shaded.depth, normals=shaded.normals, albedo=shaded.albedo,
-        labels=shaded.labels, dense=dense.astype(np.float32), visible=seen,
+        labels=labels, dense=dense.astype(np.float32), visible=seen,
     )  # fmt: skip

@@ -126,7 +126,7 @@ class Shaded:
         albedo: (H, W, 4) float32 sRGB-encoded, straight alpha.
         depth: (H, W) float32 planar z in metres at the central sample, +inf outside.
         normals: (H, W, 3) float32 unit, head space, at the central sample, zero outside.
-        labels: (H, W) uint8 classes by majority of the samples.
+        labels: (H, W) uint8 classes by majority of the samples, ``parsing.LASHES`` among them.
 
     The last four are None unless asked for.
     """

@@ -12,7 +12,7 @@ from head360.datasets import labels as classes
 
 # Numba cannot see names of another module as constants: materials of ``shading``, spelled again.
 SKIN, EYE, TEETH, GUMS, LASH, HAIR = 0, 1, 2, 3, 4, 5
-_CLASSES = len(classes.LABELS)
+_CLASSES = len(classes.LABELS) + 1  # with lashes, see ``parsing``
 _LABEL_SKIN, _LABEL_HAIR = classes.SKIN, classes.HAIR
 
 

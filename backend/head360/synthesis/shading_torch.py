@@ -344,7 +344,7 @@ def _parse(
     hairy: Tensor, square: int,
 ) -> Tensor:  # fmt: skip
     """(V·H·W,) uint8 classes by majority, see the kernel."""
-    size, count = len(scene.label_atlas), len(classes.LABELS)
+    size, count = len(scene.label_atlas), len(classes.LABELS) + 1  # with lashes
     atlas = torch.as_tensor(scene.label_atlas, device=uv.device).reshape(-1).long()
     column = (uv[:, 0] * size).long().clamp(0, size - 1)
     row = ((1 - uv[:, 1]) * size).long().clamp(0, size - 1)

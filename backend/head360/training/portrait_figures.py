@@ -30,7 +30,7 @@ Parse = Callable[[NDArray[np.uint8], Floats], Any]
 # The same two and what parsing gave → (style, probability), best first.
 Rank = Callable[[NDArray[np.uint8], Any, Floats], list[tuple[str, float]]]
 
-_SIZE = 256  # pixels per side
+_SIZE = 384  # pixels per side
 _MISS = 0.04  # standard deviation of the landmarks' error, in units of the face
 _TURNED = 60.0  # degrees to either side: what fitting is made for
 _SEED = 11
@@ -51,15 +51,22 @@ class Question:
     style: str
 
 
-def questions(data: PortraitSet, count: int | None = None) -> Iterator[Question]:
-    """Held-out people before backgrounds and in clothes, under moderate augmentation.
+def questions(
+    data: PortraitSet,
+    count: int | None = None,
+    settings: SceneSettings | None = None,
+    miss: float = _MISS,
+) -> Iterator[Question]:
+    """Held-out people before backgrounds and in clothes.
 
     Args:
         data: a set of held-out people.
         count: of pictures, evenly spread; None takes all within 60° of the front.
+        settings: what is done to the pictures; None is moderate augmentation.
+        miss: standard deviation of the landmarks' error, in units of the face.
     """
-    settings = dataclasses.replace(SceneSettings().half(), cut=0, shift=0, scale=0, turn=0)
-    scenes = Scenes(data, settings)
+    settings = settings or SceneSettings().half()
+    scenes = Scenes(data, dataclasses.replace(settings, cut=0, shift=0, scale=0, turn=0))
     rows = [int(row) for row in data.rows if abs(_yaw(data.camera[row])) <= _TURNED]
     if count is not None:
         rows = [rows[k * len(rows) // count] for k in range(min(count, len(rows)))]
@@ -69,7 +76,7 @@ def questions(data: PortraitSet, count: int | None = None) -> Iterator[Question]
         places = (scene.points + 1) * (_SIZE / 2)
         # One shift of all and one of each: landmarks err together, too.
         unit = _SIZE / scene.side
-        error = rng.normal(0, _MISS, (1, 2)) + rng.normal(0, _MISS, (68, 2))
+        error = rng.normal(0, miss, (1, 2)) + rng.normal(0, miss, (68, 2))
         index = int(data.style[row])
         yield Question(
             (scene.pixels.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8),
@@ -86,14 +93,19 @@ def _yaw(flat: NDArray[np.float64]) -> float:
 
 
 def portrait_figures(
-    folder: Path, parse: Parse, rank: Rank | None = None, count: int | None = None
+    folder: Path,
+    parse: Parse,
+    rank: Rank | None = None,
+    count: int | None = None,
+    settings: SceneSettings | None = None,
+    miss: float = _MISS,
 ) -> dict[str, Any]:
     """Figures of a parser and, if given, of a style ranker behind it.
 
     Args:
         folder: of held-out portraits.
         parse, rank: what is measured.
-        count: of pictures; None takes all.
+        count, settings, miss: see :func:`questions`.
 
     Returns:
         ``pictures``, ``miou``, ``iou`` by label; with a ranker ``top1``, ``top3`` and
@@ -107,7 +119,7 @@ def portrait_figures(
     found: dict[str, list[int]] = defaultdict(list)
     category = {style.name: style.category for style in STYLES} | {BALD: BALD}
     total = same_cut = 0
-    for question in questions(data, count):
+    for question in questions(data, count, settings, miss):
         total += 1
         parsing = parse(question.pixels, question.landmarks)
         table += confusion(question.labels, parsing.labels)

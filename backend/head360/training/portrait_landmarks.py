@@ -112,11 +112,11 @@ class LandmarkLesson:
         crops, canvases = self.crops.batch(step), self.canvases.batch(step)
         rng = np.random.default_rng([self.seed, step, 33])
         pixels, points, weight, face = _tensors(crops)
-        pixels = _again(pixels, rng)
+        pixels = again(pixels, rng)
         if rng.random() < 0.5:
-            pixels, points, weight = _mirrored(pixels, points, weight)
+            pixels, points, weight = mirrored(pixels, points, weight)
         terms = mark_losses(self.net, pixels, points, weight, face)
-        pixels = _again(_pictures([canvas.pixels for canvas in canvases]), rng)
+        pixels = again(_pictures([canvas.pixels for canvas in canvases]), rng)
         return terms | finder_losses(self.net, pixels, [canvas.boxes for canvas in canvases])
 
     def measure(self, net: nn.Module) -> dict[str, float]:
@@ -201,7 +201,7 @@ def _tensors(crops: list[Crop]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
-def _again(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+def again(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     """The same pictures in other light, so that one shown again is not the same."""
     count = len(pixels)
 
@@ -214,7 +214,8 @@ def _again(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     return out.clamp(0, 1)
 
 
-def _mirrored(pixels: Tensor, points: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def mirrored(pixels: Tensor, points: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Crops, points and weights as a mirror shows them."""
     low, dense = mirrors()
     order = torch.from_numpy(np.concatenate([low, 68 + dense]))
     points = points[:, order] * torch.tensor([-1.0, 1.0])
@@ -234,7 +235,7 @@ def mark_losses(
     """
     marks = net.marks(pixels)
     error = (marks.points - points).norm(dim=2)
-    smooth = _softened(error)
+    smooth = softened(error)
     # The deviation learns from the error without moving the points: distances of a cloud of
     # points that is as wide in all directions follow a gamma distribution of shape 2.
     deviation = marks.log_deviation
@@ -246,7 +247,7 @@ def mark_losses(
         parts[f"s{name[1:]}"] = _SPREAD * gain * (spread[:, part] * share).sum()
     if marks.heat is not None:
         share = weight / weight.sum().clamp(min=1.0)
-        guessed = _softened((marks.guess - points).norm(dim=2))
+        guessed = softened((marks.guess - points).norm(dim=2))
         parts["guess"] = _GUESS * (guessed * share).sum()
         parts["maps"] = _MAP * map_loss(net, marks.heat, points[:, :68], weight[:, :68])
     known = face >= 0
@@ -255,9 +256,9 @@ def mark_losses(
     return parts
 
 
-def _softened(error: Tensor) -> Tensor:
+def softened(error: Tensor, sharp: float = _SHARP) -> Tensor:
     """Distances, squared where they are small."""
-    return torch.sqrt(error**2 + _SHARP**2) - _SHARP
+    return torch.sqrt(error**2 + sharp**2) - sharp
 
 
 def map_loss(net: PortraitNet, heat: Tensor, points: Tensor, weight: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +33,8 @@ class ParsingSettings:
 
     Attributes:
         batch: windows of one step.
-        near: share of near windows, which show the face alone.
+        near: share of near windows; what is learned from are parts of them as large as the wide
+            ones, anywhere within.
         small, coarse: windows are ``small`` pixels wide for the first ``coarse`` steps: the coarse
             things are learned at half the price.
         fine: weight of brows, eyes, lips and mouth in the cross entropy.
@@ -54,6 +55,21 @@ class ParsingSettings:
     blind: float = 0.15
     scenes: SceneSettings = field(default_factory=SceneSettings)
     seed: int = 0
+
+
+class Batch(NamedTuple):
+    """Windows of one step.
+
+    Attributes:
+        pixels: (B, 3, S, S). sides: (B,). layouts: (B, 5, S/2, S/2). centres: (B, 2).
+        shares: (B, 8, S, S) what is to be found.
+    """
+
+    pixels: Tensor
+    sides: Tensor
+    layouts: Tensor
+    centres: Tensor
+    shares: Tensor
 
 
 class ParsingLesson:
@@ -81,6 +97,7 @@ class ParsingLesson:
     ) -> None:
         torch.manual_seed(settings.seed)
         network = ParsingNet(config)
+        self.started = start is not None
         if start is not None:
             read_network(start, network)
         self.net: nn.Module = network.to(device)
@@ -96,10 +113,10 @@ class ParsingLesson:
         """Configuration and settings."""
         lesson = asdict(self.settings)
         del lesson["coarse"]  # follows the number of steps, which may be another when a run goes on
-        return {"config": asdict(self.config), "lesson": lesson}
+        return {"config": asdict(self.config), "lesson": lesson, "started": self.started}
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pixels (B, 3, S, S), sides (B,), sketches (B, 5, S/2, S/2), shares (B, 8, S, S)."""
+    def batch(self, step: int) -> Batch:
+        """Windows of one step; the same step always shows the same."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, step])
         size = settings.small if step < settings.coarse else self.config.size
@@ -109,24 +126,34 @@ class ParsingLesson:
             row = int(self.data.rows[rng.integers(len(self.data))])
             if seen_from_behind(self.data, row) and rng.random() > settings.behind:
                 continue
-            side = NEAR if rng.random() < settings.near else WIDE
-            scene = self.scenes.draw(bust(self.data, row), side, size, rng)
+            side, middle = WIDE, (0.0, 0.0)
+            if rng.random() < settings.near:
+                side = NEAR * size / self.config.pixels(NEAR)
+                right, down = rng.uniform(-1, 1, 2) * max(0.0, NEAR - side) / 2
+                middle = float(right), float(down)
+            scene = self.scenes.draw(bust(self.data, row), side, size, rng, middle)
             seen = float(rng.random() > settings.blind)
             drawn.append(scene)
             sketches.append(seen * sketch(scene, rng))
-        sides = torch.tensor([scene.side for scene in drawn], dtype=torch.float32)
-        pixels = np.stack([scene.pixels for scene in drawn])
-        shares = np.stack([scene.shares for scene in drawn])
-        rest = (torch.from_numpy(array) for array in (np.stack(sketches), shares))
-        layout, truth = (tensor.float().to(self.device) for tensor in rest)
-        return torch.from_numpy(pixels).to(self.device), sides.to(self.device), layout, truth
+        return Batch(
+            *(
+                torch.from_numpy(np.asarray(values, dtype=np.float32)).to(self.device)
+                for values in (
+                    [scene.pixels for scene in drawn],
+                    [scene.side for scene in drawn],
+                    sketches,
+                    [scene.centre for scene in drawn],
+                    [scene.shares for scene in drawn],
+                )
+            )
+        )
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Cross entropy with soft labels, and overlap."""
-        pixels, sides, layout, shares = self.batch(step)
-        logits = self.net(pixels, sides, layout)
-        entropy = -(self._weights * shares * F.log_softmax(logits, 1)).sum(1).mean()
-        overlap = soft_overlap(logits.softmax(1), shares).mean()
+        shown = self.batch(step)
+        logits = self.net(shown.pixels, shown.sides, shown.layouts, shown.centres)
+        entropy = -(self._weights * shown.shares * F.log_softmax(logits, 1)).sum(1).mean()
+        overlap = soft_overlap(logits.softmax(1), shown.shares).mean()
         return {"entropy": entropy, "overlap": self.settings.overlap * (1 - overlap)}
 
     def windows(self, count: int) -> Iterator[tuple[Scene, NDArray[np.float32]]]:
@@ -137,7 +164,7 @@ class ParsingLesson:
         for number in range(count):
             row = rows[number * len(rows) // count]
             side = NEAR if number % 3 == 2 else WIDE
-            scene = scenes.draw(bust(self.held_out, row), side, self.config.size, rng)
+            scene = scenes.draw(bust(self.held_out, row), side, self.config.pixels(side), rng)
             yield scene, sketch(scene, rng)
 
     @torch.no_grad()
@@ -160,10 +187,13 @@ class ParsingLesson:
     def sheet(self, net: nn.Module) -> NDArray[np.floating]:
         """Held-out people: picture, truth, guess."""
         columns = []
+        size = max(self.config.pixels(side) for side in (WIDE, NEAR))
         for scene, layout in self.windows(12):
             guess, truth = self._guess(net, scene, layout), scene.shares.argmax(0)
             parts = [scene.pixels.transpose(1, 2, 0), PALETTE[truth] / 255, PALETTE[guess] / 255]
-            columns.append(np.concatenate(parts, 0))
+            rim = (size - len(truth)) // 2
+            border = ((rim, size - len(truth) - rim),) * 2 + ((0, 0),)
+            columns.append(np.concatenate([np.pad(part, border) for part in parts], 0))
         return np.concatenate(columns, 1).astype(np.float32)
 
     def write(self, net: nn.Module, folder: Path) -> Path:

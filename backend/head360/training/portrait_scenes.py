@@ -43,7 +43,7 @@ class SceneSettings:
     clothes: float = 0.85
     beard: float = 0.15
     spectacles: float = 0.12
-    hat: float = 0.15
+    hat: float = 0.2
     occluder: float = 0.12
     recolour: float = 0.7
     faults: float = 1.0
@@ -84,12 +84,14 @@ class Scene:
         pixels: (3, S, S) float32 sRGB in [0, 1].
         shares: (8, S, S) float32 shares of the labels, which sum to 1.
         side: of the window in units of the face, as far as landmarks tell.
+        centre: of the window, units right of and below the face's, likewise.
         points: (68, 2) landmarks in window coordinates [−1, 1].
     """
 
     pixels: Floats
     shares: Floats
     side: float
+    centre: tuple[float, float]
     points: Floats
 
 
@@ -104,7 +106,14 @@ class Scenes:
     def __init__(self, data: PortraitSet | None, settings: SceneSettings) -> None:
         self.data, self.settings = data, settings
 
-    def draw(self, bust: Bust, side: float, size: int, rng: np.random.Generator) -> Scene:
+    def draw(
+        self,
+        bust: Bust,
+        side: float,
+        size: int,
+        rng: np.random.Generator,
+        centre: tuple[float, float] = (0.0, 0.0),
+    ) -> Scene:
         """One window.
 
         Args:
@@ -112,6 +121,7 @@ class Scenes:
             side: of the window in units of the face, on average.
             size: pixels.
             rng: of everything.
+            centre: of the window, units right of and below the face's, on average.
         """
         s = self.settings
         frame = FaceFrame.of(bust.landmarks)
@@ -122,12 +132,12 @@ class Scenes:
             y=frame.y + rng.normal(0, s.shift) * frame.unit,
             unit=frame.unit * float(np.exp(rng.normal(0, s.scale))),
             angle=frame.angle + rng.normal(0, s.turn),
-        )
+        ).beside(centre)
         front, shares = cut_out(bust, moved, side, size)
         points = (bust.landmarks @ moved.inverse(side)[:, :2].T) + moved.inverse(side)[:, 2]
         if s.shift and rng.random() < 0.5:
             front, shares = front[:, :, ::-1], shares[:, :, ::-1]
-            points = points[MIRROR] * (-1, 1)
+            points, centre = points[MIRROR] * (-1, 1), (-centre[0], centre[1])
         whole = np.ascontiguousarray
         canvas = _Canvas(whole(front), whole(shares), points.astype(np.float32), side)
         if rng.random() < s.recolour:
@@ -154,7 +164,7 @@ class Scenes:
         taken = portrait_camera.take(rng, canvas.picture.transpose(1, 2, 0), s.faults)
         picture = _planes(taken / np.float32(255))
         shares = np.ascontiguousarray(canvas.labels, dtype=np.float32)
-        return Scene(picture, shares, side, points.astype(np.float32))
+        return Scene(picture, shares, side, centre, points.astype(np.float32))
 
 
 def _planes(picture: NDArray[np.floating]) -> Floats:

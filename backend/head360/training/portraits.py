@@ -20,7 +20,7 @@ from head360.synthesis.subjects import CAST
 
 Floats = NDArray[np.float32]
 
-VERSION = 1  # raised whenever the same spec gives other pictures
+VERSION = 2  # raised whenever the same spec gives other pictures
 HELD_OUT = 1000  # people from this number on are nobody's training data
 
 
