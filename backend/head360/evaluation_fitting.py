@@ -30,6 +30,7 @@ from head360.fitting.pipeline import fit
 from head360.fitting.shape import FittedShape, FittedView, fit_shape
 from head360.fitting.stages import FitResult, FitSettings
 from head360.fitting.tools import Tools, open_tools
+from head360.geometry.alignment import Similarity, aligned
 from head360.geometry.bilinear import BilinearModel
 from head360.heads.hexplane import HexPlaneHead
 from head360.heads.package import png_bytes
@@ -49,6 +50,7 @@ UNSEEN: dict[str, tuple[float, ...]] = {
 TRUTHS = ("nothing", "landmarks", "parsing", "style", "shape")
 PAPER = {"psnr": 17.41, "ssim": 0.873}  # Head360, Table 2: other people, other pictures
 _SHOWN = 192
+_FIGURES = 2  # raised whenever the same fit gives other figures
 
 
 @dataclass(frozen=True)
@@ -176,12 +178,12 @@ def _no_tools() -> Tools:
     return Tools("truth", never, never, never, never, never, fit_shape)
 
 
-def aligned(points: Floats, onto: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rotation (3, 3) and shift (3,) that carry (N, 3) ``points`` onto others with least error."""
-    a, b = points.mean(0).astype(np.float64), onto.mean(0).astype(np.float64)
-    u, _, vt = np.linalg.svd((points - a).T.astype(np.float64) @ (onto - b))
-    turn = vt.T @ np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
-    return turn, b - turn @ a
+def carried(camera: Camera, laid: Similarity) -> Camera:
+    """A camera around the truth as seen from a head laid over it: both give the same picture."""
+    move = camera.cam2world.copy()
+    move[:3, :3] = laid.turn.T @ camera.cam2world[:3, :3]
+    move[:3, 3] = laid.turn.T @ (camera.cam2world[:3, 3] - laid.shift) / laid.scale
+    return Camera(move, camera.intrinsics)
 
 
 def face_vertices(model: BilinearModel) -> NDArray[np.int64]:
@@ -196,20 +198,14 @@ def face_vertices(model: BilinearModel) -> NDArray[np.int64]:
     return np.asarray(skin[inside])
 
 
-def shape_error(model: BilinearModel, found: Floats, truth: Floats) -> dict[str, float]:
-    """Millimetres between two neutral faces after rigid alignment; no scale is given away."""
+def shape_error(
+    model: BilinearModel, found: Floats, truth: Floats, scaled: bool = True
+) -> dict[str, float]:
+    """Millimetres between two neutral faces after alignment, of their sizes too if ``scaled``."""
     chosen = face_vertices(model)
     one, other = model.neutral(found)[chosen], model.neutral(truth)[chosen]
-    turn, shift = aligned(one, other)
-    off = np.linalg.norm(one @ turn.T + shift - other, axis=1) * 1000
+    off = np.linalg.norm(aligned(one, other, scaled).of(one) - other, axis=1) * 1000
     return {"mean": float(off.mean()), "median": float(np.median(off))}
-
-
-def carried(camera: Camera, turn: NDArray[np.float64], shift: NDArray[np.float64]) -> Camera:
-    """A camera around the truth, as seen from a head that (turn, shift) carries onto it."""
-    move = np.eye(4)
-    move[:3, :3], move[:3, 3] = turn.T, -turn.T @ shift
-    return Camera(move @ camera.cam2world, camera.intrinsics)
 
 
 def compare(
@@ -218,9 +214,11 @@ def compare(
     """Figures of one fitted head and the pictures of its row: truth and fit of some views."""
     model = head.model
     shape = head.codes().shape
-    # Where the origin of a head lies is no error of its pictures: the whole skin is laid over.
+    # Where a head stands and how large it is are no errors of its pictures, and a photograph tells
+    # neither: the whole skin is laid over. "metric" figures give no size away.
     skin = model.topology.part_vertices("face", "head_neck")
-    turn, shift = aligned(model.neutral(shape)[skin], model.neutral(sitting.shape)[skin])
+    one, other = model.neutral(shape)[skin], model.neutral(sitting.shape)[skin]
+    laid, metric = aligned(one, other), aligned(one, other, scaled=False)
     error = shape_error(model, shape, sitting.shape)
     average = shape_error(model, model.mean_shape, sitting.shape)
     facts: dict[str, Any] = {
@@ -228,13 +226,17 @@ def compare(
         "shape_mm_median": round(error["median"], 3),
         "average_shape_mm": round(average["mean"], 3),
     }
+    for key, tried in (("shape_mm_metric", shape), ("average_shape_mm_metric", model.mean_shape)):
+        facts[key] = round(shape_error(model, tried, sitting.shape, scaled=False)["mean"], 3)
+    facts["size"] = round(1 / laid.scale, 4)
     pictures: list[NDArray[np.uint8]] = []
     camera = Camera.from_flat25(result.cameras[0])
     posed = head.pose(head.codes(), np.array(result.blendshapes[0], dtype=np.float32))
     views = {"front": (camera, sitting.picture, posed)}
     true_pose = head.pose(head.codes(), sitting.blendshapes)
     for name, (view, picture) in sitting.unseen.items():
-        views[name] = carried(view, turn, shift), picture, true_pose
+        views[name] = carried(view, laid), picture, true_pose
+        views[f"{name} metric"] = carried(view, metric), picture, true_pose
     scores: dict[str, tuple[float, float]] = {}
     for name, (view, truth, pose) in views.items():
         with as_photographed(head):
@@ -248,6 +250,7 @@ def compare(
         band: [f"{yaw:+.0f}" for yaw in yaws] for band, yaws in UNSEEN.items()
     }
     bands["unseen"] = bands["side"] + bands["back"]
+    bands["unseen_metric"] = [f"{name} metric" for name in bands["unseen"]]
     for column, key, places in ((0, "psnr", 2), (1, "ssim", 4)):
         for band, names in bands.items():
             mean = float(np.mean([scores[name][column] for name in names]))
@@ -328,7 +331,7 @@ def evaluate_fitting(
     made = {
         "base": base.name, "subjects": list(base.subjects), "styles": list(base.styles),
         "base_digest": of_base(base), "networks": _networks(settings, truth),
-        "settings": settings.facts(), "truth": truth, "seed": seed,
+        "settings": settings.facts(), "truth": truth, "seed": seed, "figures": _FIGURES,
     }  # fmt: skip
     rows: list[dict[str, Any]] = []
     for number in range(subjects):

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from head360.arkit import COUNT, INDEX
 from head360.datasets import labels as classes
 from head360.errors import BadInput
-from head360.evaluation_fitting import aligned, shape_error
+from head360.evaluation_fitting import carried, shape_error
 from head360.fitting import inversion, targets
 from head360.fitting.gaze import find_gaze, looking
 from head360.fitting.light import harmonics, light_of, shading, two_faced
@@ -23,6 +23,7 @@ from head360.fitting.reference import complete
 from head360.fitting.sights import Sight, cut, seen
 from head360.fitting.start import Look, Start, _weights
 from head360.fitting.surface import SkinGraph, skin_graph
+from head360.geometry.alignment import aligned
 from head360.geometry.bilinear import BilinearModel
 from head360.geometry.gaze import eye_rotations
 from head360.heads.hexplane import HexPlaneHead
@@ -354,9 +355,22 @@ def test_shape_errors_ignore_where_a_head_stands(head: HexPlaneHead) -> None:
         [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
     )
     moved = (points @ turn.T + (0.01, -0.02, 0.03)).astype(np.float32)
-    found, shift = aligned(points, moved)
-    assert np.abs(found - turn).max() < 1e-4
-    assert np.abs(points @ found.T + shift - moved).max() < 1e-5
+    found = aligned(points, moved)
+    assert found.scale == pytest.approx(1, abs=1e-5)
+    assert np.abs(found.turn - turn).max() < 1e-4
+    assert np.abs(found.of(points) - moved).max() < 1e-5
+    # A head a tenth larger: the same shape, unless its size counts.
+    larger = aligned(points, moved * np.float32(1.1))
+    assert larger.scale == pytest.approx(1.1, abs=1e-4)
+    assert np.abs(larger.of(points) - moved * 1.1).max() < 1e-5
+    strict = aligned(points, moved * np.float32(1.1), scaled=False)
+    assert strict.scale == 1
+    assert 0.005 < np.linalg.norm(strict.of(points) - moved * 1.1, axis=1).mean() < 0.02
+    # Through the camera that is carried along, the head is seen where the other one is.
+    camera = orbit(30.0, 10.0)
+    there, _ = camera.project(larger.of(points)[:50].astype(np.float32), 64, 64)
+    here, _ = carried(camera, larger).project(points[:50], 64, 64)
+    assert np.abs(there - here).max() < 1e-3
 
 
 def test_a_sight_knows_what_lies_outside_the_photograph(head: HexPlaneHead) -> None:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 MOST_PHOTOS = 8
 # Share of the time that the stages take, for one progress from 0 to 1.
-_SHARES = dict(zip(STAGES, (0.04, 0.01, 0.06, 0.04, 0.05, 0.15, 0.55, 0.10), strict=True))
+_SHARES = dict(zip(STAGES, (0.04, 0.01, 0.09, 0.01, 0.05, 0.15, 0.55, 0.10), strict=True))
 _TURNED = 30.0  # degrees beyond which a first photograph is not from the front
 _POOR = 0.045  # landmark residual as a share of the distance between the eyes
 _CLOSE = 12.0  # sides of the photograph that the head may fill
@@ -49,7 +49,7 @@ class Shot:
 
     Attributes:
         photo, faces, face: as it was read, who was found and who was chosen.
-        parsing, sight, pose: of the parse stage.
+        parsing: of the shape stage; sight, pose: of the parse stage.
     """
 
     photo: Photograph
@@ -197,14 +197,19 @@ class Early:
         )  # fmt: skip
 
     def _shape(self) -> None:
-        views = [
-            View(
-                shot.face.landmarks, shot.face.deviation, shot.face.dense,
-                shot.photo.pixels.shape[1], shot.photo.pixels.shape[0],
-            )
-            for shot in self.shots
-        ]  # fmt: skip
-        self._tick(0.1, "shape, expression and camera")
+        views = []
+        for number, shot in enumerate(self.shots):
+            self._tick(0.4 * number / len(self.shots), "telling skin from hair")
+            face, pixels = shot.face, shot.photo.pixels
+            shot.parsing = self.tools.parse(pixels, face)
+            height, width = pixels.shape[:2]
+            views.append(
+                View(
+                    face.landmarks, face.deviation, face.dense, width, height,
+                    labels=shot.parsing.labels,
+                )
+            )  # fmt: skip
+        self._tick(0.4, "shape, expression and camera")
         self.fitted: FittedShape = self.tools.fit(views, self.base.model)
         self.identity, self.lattice = self.base.identity(self.fitted.shape)
         looking_views = []
@@ -270,16 +275,16 @@ class Early:
 
     def _parse(self) -> None:
         for number, (shot, view) in enumerate(zip(self.shots, self.fitted.views, strict=True)):
-            self._tick(number / len(self.shots), "telling skin from hair")
-            pixels = shot.photo.pixels
-            shot.parsing = self.tools.parse(pixels, shot.face)
+            self._tick(number / len(self.shots), "cutting out the head")
+            pixels, parsing = shot.photo.pixels, shot.parsing
+            assert parsing is not None  # of the shape stage
             vertices = self.identity.pose(view.blendshapes)
             shot.pose = pose_inputs(
                 vertices, self.base.model.topology, self.base.net.config.plane_size,
                 self.base.device,
             )  # fmt: skip
             shot.sight = cut(
-                pixels, shot.parsing.labels, shot.parsing.matte, shot.parsing.hair, view.camera,
+                pixels, parsing.labels, parsing.matte, parsing.hair, view.camera,
                 view.blendshapes, vertices, self.size,
             )  # fmt: skip
         windows = [

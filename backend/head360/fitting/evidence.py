@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from head360.errors import BadInput
 from head360.fitting.cameras import Pose, project
+from head360.fitting.contour import Contour
 from head360.fitting.landmark_model import JAW, SPARSE, LandmarkModel
 from head360.synthesis.dense import COUNT as DENSE
 
@@ -23,7 +24,7 @@ _USUAL = 0.018  # expected error of a landmark as a share of that, where a finde
 _MODEL = 0.006  # no mesh of the model is anybody's face: added to every expected error
 _BROWS = slice(17, 27)
 # Brows are hair and may sit off the mesh's; the jaw's places are vague; the 468 err together.
-_BROW_DOUBT, _JAW_DOUBT, _DENSE_DOUBT, _ALONG_DOUBT = 1.5, 1.5, 2.5, 3.0
+_BROW_DOUBT, _JAW_DOUBT, _DENSE_DOUBT, _ALONG_DOUBT = 1.5, 1.5, 5.0, 3.0
 # Share of a finder's squared error that it makes again in every picture of the same face.
 _LASTING = 0.1
 _FEWEST = 12  # landmarks besides the jaw, of 51
@@ -40,6 +41,7 @@ class View:
         width, height: of the photograph, pixels.
         jaw: what the first 17 are: places of the "skin", points of the "outline" that is seen, or
             "auto" to let the picture tell.
+        labels: (H, W) uint8 classes of ``datasets.labels``, or None: where the face ends.
     """
 
     landmarks: NDArray[np.floating]
@@ -48,6 +50,7 @@ class View:
     width: int
     height: int
     jaw: Jaw = "auto"
+    labels: NDArray[np.uint8] | None = None
 
     def checked(self, number: int = 1) -> View:
         """The same, if something can be made of it.
@@ -68,6 +71,11 @@ class View:
                     f"The {what} of photograph {number} have the shape {np.shape(values)} instead "
                     f"of {shape}: take them from a landmark finder."
                 )
+        if self.labels is not None and self.labels.shape != (self.height, self.width):
+            raise BadInput(
+                f"The labels of photograph {number} have the shape {self.labels.shape} instead of "
+                f"{(self.height, self.width)}: a parser gives one for every pixel."
+            )
         known = int(np.isfinite(self.landmarks[JAW:]).all(axis=1).sum())
         if known < _FEWEST:
             raise BadInput(
@@ -104,10 +112,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Outline:
-    """The seen outline of the jaw: (17,) ``rows`` and (17, 2) outward unit ``normals`` in the
-    picture."""
+    """The seen outline of the jaw.
+
+    Attributes:
+        rows: (17,) of the landmark model. seen: (17, 2) pixels from the principal point.
+        normals: (17, 2) outward unit normals in the picture.
+    """
 
     rows: Ints
+    seen: Array
     normals: Array
 
 
@@ -123,11 +136,16 @@ def outline(points: LandmarkModel, pose: Pose, w: ArrayLike, b: ArrayLike) -> Ou
         normals = np.stack([-along[:, 1], along[:, 0]], axis=1)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         chosen = np.einsum("jsd,jd->js", seen, normals).argmax(axis=1)
-    return Outline(rows[np.arange(JAW), chosen], normals)
+    return Outline(rows[np.arange(JAW), chosen], seen[np.arange(JAW), chosen], normals)
 
 
 def gather(
-    view: View, scale: float, jaw: Jaw, edge: Outline | None = None, views: int = 1
+    view: View,
+    scale: float,
+    jaw: Jaw,
+    edge: Outline | None = None,
+    views: int = 1,
+    contour: Contour | None = None,
 ) -> Evidence:
     """The evidence of one picture.
 
@@ -138,13 +156,15 @@ def gather(
         edge: the outline, where that is wanted.
         views: how many pictures of the same person are looked at together: what a finder gets
             wrong about a face it gets wrong in all of them, so many do not make it surer.
+        contour: where the face ends.
     """
     eyes = scale * EYES
     error = np.full(SPARSE, _USUAL * eyes)
     if view.deviation is not None:
         error = np.asarray(view.deviation, dtype=np.float64).copy()
         error[~np.isfinite(error)] = _USUAL * eyes
-    error = np.hypot(error, _MODEL * eyes) * np.sqrt(1 + _LASTING * (views - 1))
+    lasting = np.sqrt(1 + _LASTING * (views - 1))
+    error = np.hypot(error, _MODEL * eyes) * lasting
     typical = float(np.median(error[JAW:]))
     error[:JAW] *= _JAW_DOUBT
     error[_BROWS] *= _BROW_DOUBT
@@ -164,6 +184,11 @@ def gather(
     kept = np.asarray(np.isfinite(pixels).all(axis=1))
     if jaw == "auto":
         kept[:JAW] = False
+    if contour is not None:
+        rows = np.concatenate([rows, contour.rows])
+        pixels = np.concatenate([pixels, contour.pixels - view.middle])
+        root = np.concatenate([root, contour.root / lasting])
+        kept = np.concatenate([kept, np.ones(len(contour.rows), dtype=np.bool_)])
     return Evidence(rows[kept], pixels[kept], root[kept])
 
 

@@ -20,6 +20,7 @@ from head360.datasets import labels as classes
 from head360.fitting.hairstyle import to_oklab
 from head360.fitting.hulls import hull_outline, outlined
 from head360.fitting.inversion import Wearing
+from head360.fitting.pictures import grid
 from head360.fitting.sights import Sight
 from head360.fitting.wearable import BALD, wearable
 from head360.geometry.lattice import Lattice
@@ -58,7 +59,8 @@ class Hair:
         codes: shape, style and hair colour; the subject is the base's first.
         top3: (style of the studio or "bald", probability), by classifier and outlines.
         candidates: (style of the base, None for bald; score) best first, Σ = 1.
-        picture: (H, W, 3) uint8 the photograph and the best candidates.
+        picture: (H, W, 3) uint8 the photograph and the best candidates; brief: the same in two
+            lines.
         hat: whether something covers the top of the head.
     """
 
@@ -66,6 +68,7 @@ class Hair:
     top3: list[tuple[str, float]]
     candidates: list[tuple[str | None, float]]
     picture: NDArray[np.uint8]
+    brief: NDArray[np.uint8]
     hat: bool = False
 
 
@@ -115,8 +118,8 @@ def choose_hair(
     codes = dataclasses.replace(plain, style=style, hair_colour=dye)
     progress(0.8)
     shown = [style, *[other for other, _ in order if other != style][:2]]
-    picture = _try_on(base, codes, shown, sight, pose)
-    return Hair(codes, [(n, float(p)) for n, p in ranking[:3]], order, picture, hat)
+    picture, brief = _try_on(base, codes, shown, sight, pose)
+    return Hair(codes, [(n, float(p)) for n, p in ranking[:3]], order, picture, brief, hat)
 
 
 def score(likely: float, alike: float, veil: float, weight: float = _OUTLINE) -> float:
@@ -248,7 +251,7 @@ def style_outline(base: HexPlaneHead, codes: Codes, sight: Sight, pose: PoseInpu
 
 def _try_on(
     base: HexPlaneHead, codes: Codes, styles: list[str | None], sight: Sight, pose: PoseInputs
-) -> NDArray[np.uint8]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     photo = Image.fromarray((sight.pixels * 255 + 0.5).astype(np.uint8))
     tiles = [np.asarray(photo.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))]
     for style in styles:
@@ -259,4 +262,10 @@ def _try_on(
         tiles.append(over(base.render(posed, sight.camera, _SIDE, _SIDE).rgba))
     names = [style or "bald" for style in styles]
     labels = ["photo", f"chosen: {names[0]}", *(f"or: {name}" for name in names[1:])]
-    return np.asarray(table([("", tiles)], labels))
+    half = -(-len(tiles) // 2)
+    lines = [
+        np.asarray(table([("", tiles[part])], labels[part]))
+        for part in (slice(half), slice(half, None))
+        if tiles[part]
+    ]
+    return np.asarray(table([("", tiles)], labels)), grid(lines)

@@ -33,6 +33,8 @@ JAW = 17  # the first landmarks
 NOSE_TIP = 30
 STEPS = 16  # candidates of a jaw landmark, the first is the landmark itself
 _REACH_SIDE, _REACH_CHIN = 0.055, 0.025  # metres along the surface
+# Metres on the average head: where its ears are, and how far from a height a rim is looked for.
+_EAR_HEIGHTS, _EAR_BAND = (-0.03, -0.02, -0.01, 0.0, 0.01), 0.005
 _DENSE_FILE = "dense_landmarks.npz"
 _PINNED = 1e-2  # of the largest axis: identity axes thinner than this do not vary
 
@@ -40,13 +42,14 @@ _PINNED = 1e-2  # of the largest axis: identity axes thinner than this do not va
 class LandmarkModel:
     """Points of the mesh as functions of whitened identity w and blendshapes b.
 
-    Rows are first the 68, then MediaPipe's 468, then the jaw's candidates.
+    Rows are first the 68, then MediaPipe's 468, the jaw's candidates, and the rims of the ears.
 
     Attributes:
         axes: (K, S) float64: s = mean + w @ axes, w standard normal under the Tucker prior.
         mean: (S,) float64.
         tensor: (P, 3, 1 + K, 1 + 52) float32: X(w, b) = tensor ×₂ [1, w] ×₃ [1, b], metres.
         paths: (17, 16) rows of the candidates of each jaw landmark.
+        ears: (2, 5) rows of the rims of the right and of the left ear, from below.
     """
 
     def __init__(self, model: BilinearModel) -> None:
@@ -55,6 +58,8 @@ class LandmarkModel:
         self.tensor = _slice(model, self.mean, self.axes)
         first = SPARSE + DENSE_COUNT
         self.paths: Ints = first + np.arange(JAW * STEPS, dtype=np.int64).reshape(JAW, STEPS)
+        rims = np.arange(2 * len(_EAR_HEIGHTS), dtype=np.int64)
+        self.ears: Ints = first + JAW * STEPS + rims.reshape(2, -1)
 
     @property
     def size(self) -> int:
@@ -124,7 +129,8 @@ def _selection(model: BilinearModel) -> sp.csc_matrix:
     corners, weights = jaw_paths(topology, model.neutral(model.mean_shape))
     across = corners.reshape(-1, 2), weights.reshape(-1, 2)
     blocks = []
-    for vertices, shares in (single, dense, across):
+    rims = ear_rims(topology, model.neutral(model.mean_shape)).reshape(-1, 1)
+    for vertices, shares in (single, dense, across, (rims, np.ones(rims.shape))):
         starts = np.arange(0, vertices.size + 1, vertices.shape[1])
         places = (shares.ravel().astype(np.float32), vertices.ravel().astype(np.int64), starts)
         blocks.append(sp.csr_matrix(places, shape=(len(vertices), count)))
@@ -149,6 +155,17 @@ def _slice(model: BilinearModel, mean: Array, axes: Array) -> Floats:
         stacked = np.concatenate([neutral[k][:, :, None], moved], axis=2)
         out[:, :, k] = (mixed @ stacked.reshape(len(ids), -1)).reshape(-1, 3, 1 + COUNT)
     return out
+
+
+def ear_rims(topology: Topology, neutral: Floats) -> Ints:
+    """(2, 5) vertices that stand out furthest to the right and to the left at some heights."""
+    skin = topology.part_vertices("face")
+    out = []
+    for side in (-1, 1):
+        for height in _EAR_HEIGHTS:
+            level = skin[np.abs(neutral[skin, 1] - height) < _EAR_BAND]
+            out.append(int(level[(side * neutral[level, 0]).argmax()]))
+    return np.array(out, dtype=np.int64).reshape(2, -1)
 
 
 # --- the jaw's candidates -------------------------------------------------------------------------

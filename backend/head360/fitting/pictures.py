@@ -127,11 +127,13 @@ def grid(tiles: list[Pixels]) -> Pixels:
 def brief(strips: list[Pixels]) -> Pixels:
     """Strips of tiles, one of each photograph, as a small square can show them.
 
-    One photograph is shown whole; of two the last two tiles are, of more the last one: it says
-    most.
+    The strip of one photograph is broken into lines; of two photographs the last two tiles are
+    shown, of more the last one: it says most.
     """
-    kept = {1: None, 2: 2 * SIDE}.get(len(strips), SIDE)
-    return grid([strip if kept is None else strip[:, -kept:] for strip in strips])
+    if len(strips) == 1:
+        return grid(np.split(strips[0], range(SIDE, strips[0].shape[1], SIDE), axis=1))
+    kept = 2 * SIDE if len(strips) == 2 else SIDE
+    return grid([strip[:, -kept:] for strip in strips])
 
 
 def row(pictures: list[Floats], side: int = SIDE) -> Pixels:

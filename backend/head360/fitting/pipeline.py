@@ -132,6 +132,7 @@ class _Run(Early):
                 "hair_colour": None if self.hair.codes.hair_colour is None
                 else [round(c, 4) for c in self.hair.codes.hair_colour],
             },
+            self.hair.brief,
         )  # fmt: skip
 
     def _reference(self) -> None:

@@ -18,8 +18,9 @@ from head360.arkit import COUNT
 from head360.errors import BadInput
 from head360.fitting import cameras
 from head360.fitting.cameras import Pose
+from head360.fitting.contour import Contour, edge_finder, rim
 from head360.fitting.descent import descend
-from head360.fitting.evidence import EYES, Evidence, Jaw, View, gather, outline, which_jaw
+from head360.fitting.evidence import EYES, Evidence, Jaw, Outline, View, gather, outline, which_jaw
 from head360.fitting.joint import Joint, LensPrior, State
 from head360.fitting.landmark_model import JAW, SPARSE, LandmarkModel, landmark_model
 from head360.fitting.priors import LENS_RANGE_MM, PORTRAIT, ExpressionPrior, Situation
@@ -125,12 +126,16 @@ def fit_shape(
             for k, pose in enumerate(state.poses)
         ]
         chosen = [edge.rows.tolist() for edge in edges]
+        contours = fit.contours(state, edges, model)
         evidence = [
-            gather(view, np.exp(pose.size), jaw, edge, count)
-            for (view, pose), jaw, edge in zip(fit.pairs(state), jaws, edges, strict=True)
+            gather(view, np.exp(pose.size), jaw, edge, count, contour)
+            for (view, pose), jaw, edge, contour in zip(
+                fit.pairs(state), jaws, edges, contours, strict=True
+            )
         ]
         state = fit.descend(state, evidence, _STEPS)
-        if "outline" not in jaws or chosen == former:
+        # Edges are found anew from every state: where there are any, all rounds are used.
+        if not ("outline" in jaws and chosen != former) and not any(contours):
             break
         former = chosen
     report(1.0, "done")
@@ -196,6 +201,25 @@ class _Fit:
             places = self.points.posed(w, self.expression(state, number), evidence.rows)
             posed.append(_pose_only(places, evidence, pose, None))
         return State(w, tuple(posed), state.b)
+
+    def contours(
+        self, state: State, edges: Sequence[Outline], model: BilinearModel
+    ) -> list[Contour | None]:
+        """Where the faces end in those pictures that were parsed."""
+        found: list[Contour | None] = []
+        identity = None
+        for number, ((view, pose), edge) in enumerate(zip(self.pairs(state), edges, strict=True)):
+            if view.labels is None:
+                found.append(None)
+                continue
+            identity = identity or model.identity(self.points.shape(state.w))
+            b = self.expression(state, number)
+            jaw = edge.rows, edge.seen, edge.normals
+            ends = rim(self.points, pose, state.w, b, jaw, view.middle)
+            vertices = identity.pose(b.astype(np.float32))
+            eyes = float(np.exp(pose.size)) * EYES
+            found.append(edge_finder(model).compare(view.labels, vertices, pose, ends, eyes))
+        return found
 
     def descend(self, state: State, evidence: Sequence[Evidence], steps: int) -> State:
         """The best state near this one."""
