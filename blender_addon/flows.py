@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -60,6 +61,7 @@ class Flow:
         title: what is being done, for the progress bar.
         phase: the backend's word for the present stage.
         fraction: finished part in [0, 1]; 0 also while nobody knows.
+        seconds: since it began.
         finished: whether it ended, one way or the other.
         result: what the generator returned.
         error: why it ended without a result, or None.
@@ -73,12 +75,17 @@ class Flow:
         self.finished = False
         self.result: Any = None
         self.error: BaseException | None = None
+        self._began = time.monotonic()
         self._steps = steps
         self._waiting: Any = None
         self._on_part: Callable[[Any], Future[Any] | None] | None = None
         self._writes: deque[Future[Any]] = deque()
         self._end: Any = None  # the job's last event, kept until the writes are done
         self._cancel_asked = False
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def cancel(self) -> None:
         """Ask it to stop; idempotent. It still runs until its clean-up is done."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import blf
 import bpy
 
 from head360.arkit import NAMES
 
 from . import properties, rig
 from .capture.cast import chosen_head
+from .operators.base import TAB
 from .operators.capture import HEAD360_OT_capture_training_set, estimate, outcome
 from .operators.check_rig import EXTRA, is_current
 from .scene import render_size
 from .session import State, session
+from .wrapping import draw_text, wrapped
 
 _ICONS = {
     State.STOPPED: "RADIOBUT_OFF",
@@ -20,35 +21,6 @@ _ICONS = {
     State.READY: "CHECKMARK",
     State.CRASHED: "ERROR",
 }
-_FRAMING = 90  # pixels of a sidebar at scale 1 that are tabs, margins, a box and an icon
-_LEAST_WIDTH = 120
-
-
-def _wrapped(context, text: str) -> list[str]:
-    """``text`` in lines that fit the sidebar as wide as it is now."""
-    preferences = context.preferences
-    scale = preferences.system.ui_scale
-    blf.size(0, preferences.ui_styles[0].widget.points * scale)
-    region = context.region.width if context.region is not None else 0
-    width = max(region - _FRAMING * scale, _LEAST_WIDTH * scale)
-    lines, line = [], ""
-    for word in text.split():
-        longer = f"{line} {word}".strip()
-        if line and blf.dimensions(0, longer)[0] > width:
-            lines.append(line)
-            line = word
-        else:
-            line = longer
-    return [*lines, line] if line else lines
-
-
-def draw_text(layout, context, text: str, icon: str = "NONE") -> None:
-    """A sentence on as many lines as it needs, close together, the icon before the first."""
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    rest = "NONE" if icon == "NONE" else "BLANK1"
-    for index, line in enumerate(_wrapped(context, text)):
-        column.label(text=line, icon=rest if index else icon)
 
 
 class HEAD360_UL_models(bpy.types.UIList):
@@ -57,14 +29,16 @@ class HEAD360_UL_models(bpy.types.UIList):
     def draw_item(self, _context, layout, _data, item, _icon, _active, _property, _index):
         row = layout.row(align=True)
         row.label(text=item.name, icon="USER")
-        row.label(text=item.kind)
+        kind = row.row()
+        kind.alignment = "RIGHT"  # as narrow as its word: names of fitted heads are long
+        kind.label(text=item.kind)
 
 
 def _draw_flow(layout, context, flow):
     row = layout.row(align=True)
     known = f" {flow.fraction:.0%}" if flow.fraction else ""
     text = f"{flow.title}: {flow.phase}{known}" if flow.phase else flow.title + known
-    if len(_wrapped(context, text)) > 1:  # it would be clipped in the middle
+    if len(wrapped(context, text)) > 1:  # it would be clipped in the middle
         text = flow.title + known
     row.progress(factor=flow.fraction, text=text)
     row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
@@ -73,7 +47,7 @@ def _draw_flow(layout, context, flow):
 class Sidebar:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
-    bl_category = "Head360"
+    bl_category = TAB
 
 
 class HEAD360_PT_backend(Sidebar, bpy.types.Panel):

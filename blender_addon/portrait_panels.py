@@ -6,9 +6,11 @@ import bpy
 
 from . import album, looks, properties, rig
 from .operators.editing import DIFFUSION, PREVIEW, HEAD360_OT_edit_head
-from .operators.fitting import TITLE, outcome
-from .panels import Sidebar, draw_text
+from .operators.fitting import TITLE
+from .operators.outcome import outcome
+from .panels import Sidebar
 from .session import session
+from .wrapping import draw_text
 
 _WHOLE = 10.0  # scale of a picture as wide as the sidebar: those of stages are rows of tiles
 _LARGE = 8.0  # of a portrait
@@ -19,27 +21,34 @@ def _running(title: str):
     return next((flow for flow in session.flows if flow.title == title), None)
 
 
+def _doing(flow) -> str:
+    """What is being done. The newest stage's result stands below its picture already."""
+    last = properties.stages[-1] if properties.stages else None
+    if last is not None and flow.phase == last.text and last.number < last.count:
+        return f"Working on stage {last.number + 1} of {last.count}"
+    phase = flow.phase or "starting"
+    return phase[:1].upper() + phase[1:]
+
+
 def _draw_progress(layout, context, flow):
-    """Bar and cross, and in a line of its own, where nothing clips it, what is being done."""
+    """Bar, time and cross, and in a line of its own, where nothing clips it, what is being done."""
     row = layout.row(align=True)
     row.scale_y = 1.3
-    row.progress(factor=flow.fraction, text=f"{flow.fraction:.0%}")
+    minutes, seconds = divmod(int(flow.seconds), 60)
+    row.progress(factor=flow.fraction, text=f"{flow.fraction:.0%}   {minutes}:{seconds:02d}")
     row.operator("head360.cancel_work", text="", icon="X").flow = flow.id
-    phase = flow.phase or "starting"
-    draw_text(layout, context, phase[:1].upper() + phase[1:], "TIME")
+    draw_text(layout, context, _doing(flow), "TIME")
     draw_text(layout, context, "Esc stops; nothing is changed.")
 
 
 def _draw_stages(layout, context):
     making = context.window_manager.head360_making
-    names = [name for name, _ in properties.stages]
-    if making.stage not in names:
+    stage = next((one for one in properties.stages if one.name == making.stage), None)
+    if stage is None:
         return
-    number = names.index(making.stage)
     box = layout.box().column(align=True)
     box.template_icon_view(making, "stage", show_labels=True, scale=_WHOLE, scale_popup=5.0)
-    text = properties.stages[number][1] or making.stage
-    draw_text(box, context, f"{number + 1} of {len(names)}, {making.stage}: {text}")
+    draw_text(box, context, f"{stage.number} of {stage.count}, {stage.name}: {stage.text}")
 
 
 def _draw_hair(layout, head):
@@ -73,10 +82,13 @@ class HEAD360_PT_fit(Sidebar, bpy.types.Panel):
             draw_text(layout, context, outcome.text, outcome.icon)
             for note in outcome.notes:
                 draw_text(layout, context, note, "INFO")
+        refused = bool(session.message) and not outcome.text
+        if refused:  # what was seen tells why
+            _draw_stages(layout, context)
         head = rig.active_head(context)
         if head is not None:
             _draw_hair(layout, head)
-        if properties.stages:
+        if properties.stages and not refused:
             header, body = layout.panel("head360_stages", default_closed=True)
             header.label(text="Stages of the Last Fit")
             if body is not None:

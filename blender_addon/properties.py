@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import bpy
 from bpy.props import (
     BoolProperty,
@@ -40,14 +42,23 @@ def _style_items(self, _context):
     return _keep("styles", [own, *((name, name, "") for name in names), bald])
 
 
-stages: list[tuple[str, str]] = []  # (name, text) of the fit that is shown
+class Stage(NamedTuple):
+    """A finished stage of a fit: the ``number``-th of ``count``, and what came of it."""
+
+    name: str
+    text: str
+    number: int
+    count: int
+
+
+stages: list[Stage] = []  # of the fit that is shown
 editors: dict[str, str] = {}  # of the backend, and what each does
 
 
 def _stage_items(_self, _context):
     items = [
         (name, name.title(), text, album.icon(f"stage:{name}"), number)
-        for number, (name, text) in enumerate(stages)
+        for number, (name, text, *_) in enumerate(stages)
     ]
     return _keep("stages", items or [("NONE", "None", "", 0, 0)])
 

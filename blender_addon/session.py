@@ -299,8 +299,8 @@ def _broken_wheels(error: ImportError) -> Head360Error:
 session = Session()
 
 
-def _redraw() -> None:
-    """Redraw the sidebars of all 3D views; only called when something is going on."""
+def redraw() -> None:
+    """Redraw the sidebars of all 3D views; only called when something has changed."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
@@ -320,11 +320,12 @@ def _tick() -> float:
             session.state,
             session.message,
             session.unresponsive,
-            [(flow.phase, round(flow.fraction, 2)) for flow in session.flows],
+            # Its seconds are shown: what works for minutes at one phase is still seen to live.
+            [(flow.phase, round(flow.fraction, 2), int(flow.seconds)) for flow in session.flows],
         ]
         if seen != _last_seen:
             _last_seen[:] = seen
-            _redraw()
+            redraw()
     except Exception:
         logger.exception("the session's timer failed")
         return _IDLE

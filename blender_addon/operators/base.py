@@ -6,15 +6,19 @@ import logging
 from typing import Any
 
 import bpy
+from bpy_extras.view3d_utils import location_3d_to_region_2d
+from mathutils import Vector
 
 from head360.errors import Cancelled, Head360Error
 
 from .. import rig
 from ..flows import Flow, Steps
-from ..session import session
+from ..session import redraw, session
 
 logger = logging.getLogger(__name__)
 _TICK = 0.05
+_NOTICED = 0.1  # share of the view's height from which on a head is seen
+TAB = "Head360"  # of the sidebar
 
 
 def report_error(operator: Any, error: BaseException) -> set[str]:
@@ -75,6 +79,54 @@ def object_mode(context: Any) -> None:
     """Back to Object Mode, if the user went elsewhere while the work was under way."""
     if context.mode != "OBJECT":
         bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def show_tab(context: Any) -> bool:
+    """Open the Head360 tab beside the 3D view that the work was asked in. True once it is open.
+
+    A sidebar knows its tabs only after it was drawn: call again on the next tick.
+    """
+    area = context.area
+    if area is None or area.type != "VIEW_3D":
+        return True
+    area.spaces.active.show_region_ui = True
+    region = next((one for one in area.regions if one.type == "UI"), None)
+    if region is None or region.active_panel_category == TAB:
+        return True
+    try:
+        region.active_panel_category = TAB
+    except (AttributeError, TypeError):  # not drawn yet, so it has no tabs
+        return False
+    area.tag_redraw()
+    return True
+
+
+def frame_lost(context: Any, head: Any) -> None:
+    """Turn the 3D view to ``head`` where it would not be noticed: too small, or out of sight.
+
+    A head of 25 cm in the middle of Blender's first cube of 2 m is found by nobody.
+    """
+    area = context.area
+    if area is None or area.type != "VIEW_3D" or area.spaces.active.region_3d is None:
+        return
+    looking = area.spaces.active.region_3d
+    region = next((one for one in area.regions if one.type == "WINDOW"), None)
+    if region is None or looking.view_perspective == "CAMERA" or not head.visible_get():
+        return
+    context.view_layer.update()
+    corners = [
+        location_3d_to_region_2d(region, looking, head.matrix_world @ Vector(corner))
+        for corner in head.bound_box
+    ]
+    if all(
+        corner is not None and 0 <= corner.x <= region.width and 0 <= corner.y <= region.height
+        for corner in corners
+    ):
+        rows = [corner.y for corner in corners]
+        if max(rows) - min(rows) >= _NOTICED * region.height:
+            return
+    with context.temp_override(area=area, region=region):
+        bpy.ops.view3d.view_selected()
 
 
 def is_background() -> bool:
@@ -143,6 +195,7 @@ class FlowOperator:
         if not flow.finished:
             return {"PASS_THROUGH"}
         self._end_timer(context)
+        redraw()  # after what follows: it is drawn once this event is through
         if flow.error is not None:
             return self.ended(context, report_error(self, flow.error))
         try:

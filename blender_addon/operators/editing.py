@@ -9,7 +9,7 @@ from head360.errors import BadInput
 
 from .. import album, looks, rig
 from ..flows import Phase
-from ..session import session
+from ..session import redraw, session
 from .base import FlowOperator, needs_ability, needs_head, report_error
 
 DIFFUSION = "diffusers"
@@ -135,6 +135,7 @@ class HEAD360_OT_toggle_edit(bpy.types.Operator):
             return report_error(self, error)
         settings.edited = "BEFORE" if settings.edited == "AFTER" else "AFTER"
         session.message = ""
+        redraw()  # Blender does not do it for what a script or a shortcut toggles
         return {"FINISHED"}
 
 

@@ -1,75 +1,34 @@
-"""Fit from Photo: a photograph becomes a head; and the hair style that it wears."""
+"""Fit from Photo: a photograph becomes a head."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
-from head360.errors import BadInput, Cancelled
+from head360.errors import BadInput, Cancelled, Head360Error
 
-from .. import album, looks, properties, rig
+from .. import looks, properties, rig
 from ..flows import Phase, in_thread
 from ..session import session
 from .base import (
     FlowOperator,
+    frame_lost,
     is_background,
     needs_ability,
-    needs_backend,
-    needs_head,
     needs_object_mode,
     object_mode,
+    show_tab,
 )
+from .outcome import add_stage, begin_stages, hair_note, outcome, summary
+from .photographs import SUFFIXES, read_photos, spoken
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 TITLE = "Fit from Photo"
 AUTO = "__auto__"
 CONSENT = "The person who made this head stated in Blender: I may use these photographs."
 _kept: dict[str, list[tuple]] = {}  # Blender does not keep the strings of dynamic items alive
-
-
-@dataclass
-class Outcome:
-    """How the last fit went, for the panel: reports are gone after a few seconds."""
-
-    text: str = ""
-    icon: str = "NONE"
-    notes: list[str] = field(default_factory=list)
-
-
-outcome = Outcome()
-
-
-def read_photos(paths, limits):
-    """``client.Photo`` of every file. Reads files: never on the main thread.
-
-    Raises:
-        BadInput: a file cannot be read, is no picture, or is too large.
-    """
-    from head360.client import Photo
-
-    if len(paths) > limits.photos:
-        raise BadInput(f"Choose at most {limits.photos} photographs of one person.")
-    photos = []
-    for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
-            raise BadInput(f"{path.name} is not a photograph: choose JPEG, PNG, WebP, TIFF or BMP.")
-        try:
-            size = path.stat().st_size
-            if size > limits.photo_bytes:
-                raise BadInput(
-                    f"{path.name} has {size >> 20} MiB, more than {limits.photo_bytes >> 20}: "
-                    "save a smaller copy."
-                )
-            photos.append(Photo(path.name, path.read_bytes()))
-        except OSError as error:
-            raise BadInput(
-                f"The photograph {path} cannot be read ({error.strerror}): choose another file."
-            ) from error
-    return photos
 
 
 def base_model(state, wanted: str) -> str:
@@ -105,28 +64,6 @@ def _style_items(_self, context):
     ]
     _kept["styles"] = items
     return items
-
-
-def _ranked_items(_self, context):
-    """Styles of the active head's model; those that its photograph suggested come first."""
-    head = rig.active_head(context) if context is not None else None
-    items = []
-    if head is not None:
-        state = context.window_manager.head360
-        model = state.models.get(head.head360.model)
-        known = [style.name for style in model.styles] if model is not None else []
-        likely = {entry.name or properties.BALD: entry.probability for entry in head.head360.ranked}
-        ranked = [name for name in likely if name in known or name == properties.BALD]
-        for name in [*ranked, *(name for name in [properties.BALD, *known] if name not in ranked)]:
-            label = "Bald" if name == properties.BALD else name
-            chance = likely.get(name)
-            if chance is None:
-                items.append((name, label, ""))
-            else:
-                share = f"  {chance:.0%}" if chance else "  nearest"
-                items.append((name, label + share, "As in the photograph"))
-    _kept["ranked"] = items or [("NONE", "None", "")]
-    return _kept["ranked"]
 
 
 def _can_fit(cls, context) -> bool:
@@ -177,6 +114,7 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
     bl_label = TITLE
     bl_description = "Make a head of the person in the photographs"
     bl_options = {"UNDO"}  # no REGISTER: the redo panel would run it synchronously
+    _asked = _unseen = False  # the dialog was open; the tab is still to be opened
 
     filepath: StringProperty(
         name="Photograph",
@@ -207,7 +145,7 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
     style: EnumProperty(name="Hair", description="Hair style of the head", items=_style_items)
     face: IntProperty(
         name="Face",
-        description="Which face of a group, counted by size; 0 takes the main one",
+        description="Which face of a group, counted from the left; 0 takes the main one",
         default=0,
         min=0,
         max=100,
@@ -234,6 +172,11 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
         description="It shows me, or who it shows has agreed; the statement is kept in the model",
         options={"SKIP_SAVE"},
     )
+    again: BoolProperty(
+        name="Again",
+        description="The dialog was confirmed without the tick that it needs",
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
 
     @classmethod
     def poll(cls, context):
@@ -254,6 +197,7 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
             return self.execute(context)
         if not self.head_name:
             self.head_name = self.paths()[0].stem[:60]
+        self._asked = True
         return context.window_manager.invoke_props_dialog(
             self, width=340, title=self.bl_label, confirm_text="Fit"
         )
@@ -261,8 +205,11 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
     def draw(self, context):
         layout = self.layout
         column = layout.column(align=True)
-        for path in self.paths():
+        paths = self.paths()
+        for path in paths:
             column.label(text=path.name, icon="IMAGE_DATA")
+        if len(paths) > 1:
+            column.label(text="All of one person, the first from the front.", icon="INFO")
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
@@ -271,13 +218,44 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
         column.prop(self, "face")
         column.prop(self, "planes")
         layout.separator()
-        layout.prop(self, "consent")
+        missing = self.again and not self.consent
         row = layout.row()
-        row.active = False
-        row.label(text="It shows you, or the person has agreed.", icon="INFO")
+        row.alert = missing
+        text = "I may use these photos" if len(paths) > 1 else None
+        row.prop(self, "consent", text=text)
+        row = layout.row()
+        row.active = missing
+        told = "Tick this: it shows you, or who it shows has agreed."
+        row.label(
+            text=told if missing else "It shows you, or the person has agreed.",
+            icon="ERROR" if missing else "INFO",
+        )
 
     def execute(self, context):
-        return self.confirmed(context)
+        if self._asked and not self.consent:
+            return self._ask_again()
+        result = self.confirmed(context)
+        self._unseen = result == {"RUNNING_MODAL"}
+        return result
+
+    def _ask_again(self):
+        """The same dialog with the same answers: who forgot one tick keeps the others."""
+        given = ("filepath", "directory", "head_name", "model", "style", "face", "planes")
+        bpy.ops.head360.fit_photo(
+            "INVOKE_DEFAULT",
+            again=True,
+            files=[{"name": item.name} for item in self.files],
+            steps_wanted=self.steps_wanted,
+            seed=self.seed,
+            **{name: getattr(self, name) for name in given},
+        )
+        return {"CANCELLED"}
+
+    def modal(self, context, event):
+        # Who dropped a photograph on a view without the sidebar would not see how far it is.
+        if self._unseen and event.type == "TIMER":
+            self._unseen = not show_tab(context)
+        return super().modal(context, event)
 
     def ended(self, context, result):
         """Keep in ``outcome`` why it was CANCELLED."""
@@ -289,12 +267,13 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
             if made:  # stopped while it was being loaded
                 outcome.text = f"The model {made} was made: choose it under Head."
             outcome.icon, outcome.notes = "INFO", []
-            begin_stages()
-        if context.area is not None:
-            context.area.tag_redraw()
+            if stopped:  # what was refused may be seen in the pictures: which face has which number
+                begin_stages()
         return result
 
     def steps(self, context):
+        begin_stages()
+        outcome.text, outcome.notes = "", []
         paths = self.paths()
         if not paths:
             raise BadInput("Choose a photograph.")
@@ -318,12 +297,15 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
         from head360.protocol import tidy_name
 
         wanted["name"] = tidy_name(wanted["name"])
-        begin_stages()
-        outcome.text, outcome.notes = "", []
         limits = session.connected().welcome.limits
         yield Phase("reading the photographs", 0.0)
         photos = yield in_thread(lambda: read_photos(paths, limits))
-        made = yield session.connected().fit_head(photos, **wanted), add_stage
+        try:
+            made = yield session.connected().fit_head(photos, **wanted), add_stage
+        except Cancelled:
+            raise
+        except Head360Error as error:
+            raise type(error)(spoken(str(error))) from error
         self._made = made.model  # lies in the models folder from now on
         yield Phase("loading the new head", 1.0)
         yield from session.models_steps()
@@ -345,82 +327,24 @@ class HEAD360_OT_fit_photo(FlowOperator, bpy.types.Operator):
             entry = head.head360.ranked.add()
             entry.name, entry.probability = name, probability
         rig.place_head(context, head)
+        frame_lost(context, head)
         looks.show(info, rgba)
         state = context.window_manager.head360
         state.model_index = max(state.models.find(made.model), 0)
-        outcome.text, outcome.icon = _summary(made), "CHECKMARK"
-        likely = ", ".join(f"{name} {probability:.0%}" for name, probability in made.styles)
-        outcome.notes = [*([f"The hair looks like {likely}."] if likely else []), *made.notes]
+        outcome.text, outcome.icon = summary(made), "CHECKMARK"
+        model = state.models[state.model_index]
+        outcome.notes = hair_note(made.styles, [style.name for style in model.styles])
+        outcome.notes += [spoken(note) for note in made.notes]
         self.report({"INFO"}, f"Fitted {head.name} in {made.seconds:.0f} s")
 
 
-def _summary(made) -> str:
-    """The result in one line."""
-    told = [f"{made.model}: {made.seconds:.0f} s"]
-    if "landmark_px" in made.facts:
-        told.append(f"landmarks within {made.facts['landmark_px']:.1f} px")
-    if "psnr_front" in made.facts:
-        told.append(f"likeness {made.facts['psnr_front']:.1f} dB")
-    return ", ".join(told)
-
-
-def begin_stages() -> None:
-    """Forget the stages of the fit before."""
-    properties.stages.clear()
-    album.forget("stage:")
-
-
-def add_stage(event) -> None:
-    """Show a finished stage; one without a picture is not worth a place."""
-    if event.picture is None:
-        return
-    album.put(f"stage:{event.name}", event.picture)
-    names = [name for name, _ in properties.stages]
-    if event.name not in names:
-        properties.stages.append((event.name, event.text))
-    # The newest is shown; pictures of earlier ones are a click away.
-    bpy.context.window_manager.head360_making.stage = event.name
-
-
-class HEAD360_OT_set_hair(FlowOperator, bpy.types.Operator):
-    bl_idname = "head360.set_hair"
-    bl_label = "Change Hair"
-    bl_description = "Give the head another hair style; the photograph's likeliest come first"
-    bl_options = {"UNDO"}
-
-    style: EnumProperty(
-        name="Hair",
-        description="Hair style of the head",
-        items=_ranked_items,
-        options={"SKIP_SAVE"},
-    )
-
-    @classmethod
-    def poll(cls, context):
-        return needs_head(cls, context) and needs_backend(cls)
-
-    def steps(self, context):
-        head = rig.active_head(context)
-        if self.style in ("", "NONE"):
-            raise BadInput("The backend does not know the head's model: press Refresh Models.")
-        style = None if self.style == properties.BALD else self.style
-        return self._change(head.name, looks.look_of(head.head360), style)
-
-    @staticmethod
-    def _change(name, before, style):
-        info, rgba = yield from looks.look_steps(before.model, before.subject or None, style)
-        return name, before, info, rgba
-
-    def finish(self, context, result):
-        name, before, info, rgba = result
-        head = looks.head_named(name, before)
-        look = looks.show(info, rgba)
-        looks.wear(head.head360, look)
-        self.report({"INFO"}, f"{head.name} wears {look.style or 'no hair'}")
-
-
 class HEAD360_FH_photo(bpy.types.FileHandler):
-    """Drop photographs into the 3D view, or on its sidebar, to fit a head to them."""
+    """Drop photographs into the 3D view, or on its sidebar, to fit a head to them.
+
+    Blender asks whether they are meant for this or for an empty. While a head is being fitted, or
+    in Edit Mode, the choice is still offered, greyed and with the reason: without it the
+    photograph would at once become an empty that nobody wanted.
+    """
 
     bl_idname = "HEAD360_FH_photo"
     bl_label = "Fit a Head360 Head"
@@ -430,12 +354,11 @@ class HEAD360_FH_photo(bpy.types.FileHandler):
     @classmethod
     def poll_drop(cls, context):
         in_view = context.area is not None and context.area.type == "VIEW_3D"
-        return in_view and HEAD360_OT_fit_photo.poll(context)
+        return in_view and needs_ability(HEAD360_OT_fit_photo, "fit")
 
 
 CLASSES = (
     HEAD360_OT_choose_photos,
     HEAD360_OT_fit_photo,
-    HEAD360_OT_set_hair,
     HEAD360_FH_photo,
 )

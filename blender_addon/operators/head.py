@@ -12,6 +12,7 @@ from .. import properties, rig
 from ..session import session
 from .base import (
     FlowOperator,
+    frame_lost,
     needs_backend,
     needs_head,
     needs_object_mode,
@@ -74,6 +75,7 @@ class HEAD360_OT_create_head(FlowOperator, bpy.types.Operator):
             mesh, name=info.subject or "Head", model=model, subject=info.subject, style=info.style
         )
         rig.place_head(context, head)
+        frame_lost(context, head)
         self.report({"INFO"}, f"Created {head.name}")
 
 

@@ -2,7 +2,7 @@
 
 The backend loads it with ``--head-factory addon_fake_head:load``; numpy is all it needs. The same
 module stands in for fitting and editing; the bytes of a photograph say what becomes of the fit:
-``nobody`` has no face, ``slow`` goes on until it is cancelled.
+``nobody`` has no face, ``crowd`` too many, ``slow`` goes on until it is cancelled.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ def fit(photos, base, settings, out, on_stage, on_progress, cancelled):
         picture = np.stack([x + 60 * number, y, 255 - y], -1).clip(0, 255).astype(np.uint8)
         text = f"{len(photos)} photographs"
         on_stage(SimpleNamespace(name=name, number=number, count=4, text=text, picture=picture))
+        if content == b"crowd":
+            raise BadInput("There are 2 faces: say which one with --face N.")
         time.sleep(0.05)
     while content == b"slow" and not cancelled():
         on_progress(0.6, "optimising the texture")

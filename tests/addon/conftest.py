@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,3 +151,64 @@ def snapshot():
         return counts, keys, where, [len(c.background_images) for c in bpy.data.cameras]
 
     return take
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A function that writes a 'photograph' with these bytes."""
+
+    def write(content=b"a face", name="Mia at home.jpg"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def models():
+    """The folder where the backend puts what it makes; emptied afterwards."""
+    folder = Path(os.environ.get("HEAD360_TEST_DATA", "/nowhere")) / "head360" / "models"
+    yield folder
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def window(monkeypatch):
+    """Operators behave as in a window; returns (context, a function that drives one to its end)."""
+    import bpy
+    from addon_window import TIMER
+    from blender_addon.operators import base
+    from blender_addon.session import session
+
+    monkeypatch.setattr(base, "is_background", lambda: False)
+    manager = SimpleNamespace(
+        head360=bpy.context.window_manager.head360,
+        head360_making=bpy.context.window_manager.head360_making,
+        event_timer_add=lambda seconds, window: "timer",
+        event_timer_remove=lambda timer: None,
+        modal_handler_add=lambda operator: None,
+    )
+    context = SimpleNamespace(
+        window_manager=manager,
+        window=None,
+        area=None,
+        scene=bpy.context.scene,
+        mode="OBJECT",
+        active_object=bpy.context.active_object,
+        collection=bpy.context.collection,
+        selected_objects=[],
+        view_layer=bpy.context.view_layer,
+    )
+
+    def drive(operator, until=lambda: False):
+        end = time.monotonic() + 30
+        while (result := operator.modal(context, TIMER)) == {"PASS_THROUGH"} and not until():
+            assert time.monotonic() < end
+            session.pump()
+            time.sleep(0.005)
+        return result
+
+    yield context, drive
+    session.flows.clear()
