@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from head360.commands import (
     add_device,
     add_json,
     emit_json,
     say,
+    train_extend,
     train_gaussian,
     train_portrait,
     train_stages,
@@ -58,20 +62,18 @@ def register(subparsers: Any) -> None:
     )
     hexplane.add_argument(
         "--data",
-        required=True,
         help="a SYNHEAD folder (head360 synth), or synth:subjects=8,styles=8,groups=2400,… to "
         "draw the pictures from the studio; they are kept in the run folder. live=1 draws them "
         "while training instead, look=1 as the first heads saw them",
     )
-    hexplane.add_argument(
-        "--preset", default="tiny", help="tiny, tiny-codes, small or paper (default: tiny)"
-    )
+    hexplane.add_argument("--preset", help="tiny, tiny-codes, small or paper (default: tiny)")
     hexplane.add_argument("--out", required=True, type=Path, help="run folder")
-    hexplane.add_argument("--steps", type=int, help="optimisation steps (default: 9000)")
+    hexplane.add_argument(
+        "--steps", type=int, help="optimisation steps (default: 9000; of --extend 600 a style)"
+    )
     hexplane.add_argument("--seed", type=int, default=0)
     hexplane.add_argument(
         "--objective",
-        default="photometric",
         choices=("photometric", "adversarial"),
         help="adversarial adds the paper's discriminator; meant for a GPU (photometric)",
     )
@@ -86,6 +88,7 @@ def register(subparsers: Any) -> None:
         "--start", help="a trained head of the same preset whose networks the run begins with"
     )
     hexplane.add_argument("--name", help="name of the model (default: the run folder's)")
+    train_extend.add_extend(hexplane)
     add_device(hexplane)
     add_json(hexplane)
     hexplane.set_defaults(run=run_hexplane)
@@ -112,6 +115,14 @@ def run_hexplane(arguments: argparse.Namespace) -> int:
     from head360.training.shots import SynthSpec, load_folder
 
     # All that can be wrong is looked at before the studio takes pictures for an hour.
+    if arguments.extend is not None:
+        return train_extend.run_extend(arguments)
+    if arguments.styles is not None:
+        raise BadInput("--styles goes with --extend MODEL: name styles with --data synth:wear=A+B.")
+    if arguments.data is None:
+        raise BadInput("Say what to learn from: add --data DIR or --data synth:….")
+    arguments.preset = arguments.preset or "tiny"
+    arguments.objective = arguments.objective or "photometric"
     if arguments.preset not in PRESETS:
         raise BadInput(
             f"There is no preset {arguments.preset!r}: choose from {', '.join(PRESETS)}."
@@ -210,17 +221,34 @@ def is_spec(data: str) -> bool:
     return data.startswith("synth:") or (data == "synth" and not Path(data).is_dir())
 
 
-def photograph(spec: SynthSpec, folder: Path, workers: int) -> Shots:
-    """The pictures of ``spec``: those kept in ``folder``, else taken now and kept there."""
+def photograph(
+    spec: SynthSpec,
+    folder: Path,
+    workers: int,
+    people: tuple[str, ...] = (),
+    shapes: dict[str, NDArray[np.float32]] | None = None,
+) -> Shots:
+    """The pictures of ``spec``: those kept in ``folder``, else taken now and kept there.
+
+    ``people`` and ``shapes``: as in ``training.shoot.shoot``; ``shapes`` may hold more people.
+    """
     from head360.commands.local import ProgressLine
     from head360.training.shoot import shoot
     from head360.training.shots import Shots
 
+    wanted = None if shapes is None else {name: shapes[name] for name in people}
     shots = Shots.load(folder, spec)
+    if shots is not None and wanted is not None:
+        same = shots.subjects == people
+        if not same or not np.array_equal(shots.shapes, np.stack(list(wanted.values()))):
+            shots = None
     if shots is None:
         say(f"photographing {spec.groups * spec.views} pictures in the studio")
         line = ProgressLine("moment", spec.groups)
-        shots = shoot(spec, workers, folder=folder, progress=lambda done, _: line.show(done))
+        shots = shoot(
+            spec, workers, wanted, folder=folder, progress=lambda done, _: line.show(done),
+            people=people,
+        )  # fmt: skip
     return shots
 
 

@@ -89,6 +89,21 @@ def _head(arguments: argparse.Namespace) -> HexPlaneHead:
     return head
 
 
+def _own_data(head: HexPlaneHead) -> str:
+    """What a head was trained on, in the styles that were added since too; "" where unknown."""
+    from head360.commands.train import is_spec
+
+    data = str(head.manifest.get("training_data", ""))
+    if not head.manifest.get("extensions") or not is_spec(data):
+        return data
+    kept = [
+        item
+        for item in data.partition(":")[2].split(",")
+        if item and item.partition("=")[0] not in ("wear", "styles")
+    ]
+    return "synth:" + ",".join([*kept, "wear=" + "+".join(head.styles)])
+
+
 def run_refine(arguments: argparse.Namespace) -> int:
     """Train a refine net; exit code 85 when stopped by a signal after a checkpoint."""
     from head360.commands.train import is_spec, photograph
@@ -106,7 +121,7 @@ def run_refine(arguments: argparse.Namespace) -> int:
     head = _head(arguments)
     if head.refine is not None:
         raise BadInput(f"{head.name} has a refine net already: choose the model it was made from.")
-    data = arguments.data or str(head.manifest.get("training_data", ""))
+    data = arguments.data or _own_data(head)
     if not data:
         raise BadInput(f"{head.name} does not say what it was trained on: add --data.")
     _demand_run(arguments)
@@ -144,7 +159,7 @@ def run_detach(arguments: argparse.Namespace) -> int:
     from head360.training.shots import SynthSpec
 
     head = _head(arguments)
-    data = arguments.data or str(head.manifest.get("training_data", ""))
+    data = arguments.data or _own_data(head)
     if not is_spec(data):
         raise BadInput("This stage needs bald twins of every picture: add --data synth:….")
     spec = dataclasses.replace(SynthSpec.parse(data), live=0)

@@ -23,6 +23,7 @@ from head360.networks.hexplane import HexPlaneConfig, HexPlaneNet
 from head360.networks.refine import RefineNet
 from head360.rendering.volume import GRID
 
+_HEAD = "head.safetensors"
 _ENTRIES = ("textures.entries", "hair_planes.entries")  # stored apart, as int8
 # What the manifest says beside the head's own facts.
 _OWN = ("schema", "files", "config", "subjects", "styles", "kind", "name")
@@ -53,9 +54,7 @@ def to_arrays(
         topology: of the mesh, whose uvs say which texels count.
         occupancy: (styles, GRID, GRID, GRID) uint8.
     """
-    # Hulls are mostly runs of equal bits: deflate takes them to a few per cent.
-    packed = zlib.compress(np.packbits(occupancy.reshape(-1) > 0).tobytes(), 9)
-    arrays: dict[str, NDArray] = {"occupancy": np.frombuffer(packed, dtype=np.uint8)}
+    arrays: dict[str, NDArray] = {"occupancy": _pack_hulls(occupancy)}
     for kind, bank in (("texture", net.textures), ("hair", net.hair_planes)):
         for index, parameter in enumerate(bank.entries):
             values = parameter.detach().cpu().numpy()
@@ -72,6 +71,60 @@ def to_arrays(
     return arrays
 
 
+def write_extended(
+    base: Path,
+    folder: Path,
+    name: str,
+    styles: dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]],
+    facts: dict[str, Any],
+) -> None:
+    """Write the package ``base`` with more hair styles; what it holds already stays to the byte.
+
+    Args:
+        base: a package of free hair planes.
+        folder: of the new package.
+        name: of the new model.
+        styles: name → (3, R, R, C) planes and (GRID, GRID, GRID) hull; none of them the base's.
+        facts: about the extension, added to those of earlier ones in the manifest.
+
+    Raises:
+        ModelInvalid: the base is missing, damaged or inconsistent.
+    """
+    manifest = package.read_manifest(base)
+    files = {
+        entry: package.read_file(base, manifest, entry)
+        for entry in manifest["files"]
+        if entry != _HEAD
+    }
+    arrays = package.read_arrays(base, manifest, _HEAD)
+    known = list(manifest["styles"])
+    # Unpacking and packing again might round once more: packed planes are handed on as they are.
+    hulls = [_unpack_hulls(arrays["occupancy"], len(known))]
+    for index, (planes, hull) in enumerate(styles.values(), len(known)):
+        used = packing.hair_cover(hull, planes.shape[1])
+        arrays[f"hair.{index}"], arrays[f"hair.{index}.scale"] = packing.pack(planes, used)
+        hulls.append(hull[None])
+    arrays["occupancy"] = _pack_hulls(np.concatenate(hulls))
+    manifest |= {
+        "name": name,
+        "styles": [*known, *styles],
+        "extensions": [*manifest.get("extensions", []), facts],
+    }
+    package.write_package(folder, manifest, files, {_HEAD: arrays})
+
+
+def _pack_hulls(occupancy: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # Hulls are mostly runs of equal bits: deflate takes them to a few per cent.
+    packed = zlib.compress(np.packbits(occupancy.reshape(-1) > 0).tobytes(), 9)
+    return np.frombuffer(packed, dtype=np.uint8)
+
+
+def _unpack_hulls(packed: NDArray, count: int) -> NDArray[np.uint8]:
+    data = zlib.decompress(packed.tobytes(), bufsize=count * GRID**3 // 8)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * GRID**3)
+    return bits.reshape(count, GRID, GRID, GRID)
+
+
 def read_parts(path: Path, device: str) -> Parts:
     """Read a package written by ``HexPlaneHead.save``.
 
@@ -83,7 +136,7 @@ def read_parts(path: Path, device: str) -> Parts:
         config = HexPlaneConfig.from_facts(manifest["config"])
         subjects = OrderedDict(manifest["subjects"])
         styles = tuple(manifest["styles"])
-        arrays = package.read_arrays(path, manifest, "head.safetensors")
+        arrays = package.read_arrays(path, manifest, _HEAD)
         geometry = package.read_file(path, manifest, "geometry.safetensors")
         model = _geometry_from(geometry)
         title = str(manifest["name"])
@@ -101,16 +154,14 @@ def read_parts(path: Path, device: str) -> Parts:
         refine = None
         if "refine" in manifest:
             refine = from_arrays(manifest["refine"], arrays, device)
-        packed = zlib.decompress(arrays["occupancy"].tobytes(), bufsize=len(styles) * GRID**3 // 8)
-        bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=len(styles) * GRID**3)
+        hulls = _unpack_hulls(arrays["occupancy"], len(styles))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, zlib.error) as error:
         raise ModelInvalid(
             f"The model {path} does not fit this version ({error}): reinstall the model."
         ) from error
     facts = {key: value for key, value in manifest.items() if key not in _OWN}
     return Parts(
-        title, model, net, subjects, styles, bits.reshape(len(styles), GRID, GRID, GRID), facts,
-        geometry, refine,
+        title, model, net, subjects, styles, hulls, facts, geometry, refine,
     )  # fmt: skip
 
 

@@ -101,10 +101,10 @@ class Trainer:
             self.net.load_state_dict(start.state_dict())
         if settings.trainable not in TRAINABLE:
             raise BadInput(f"There is nothing called {settings.trainable!r} to train: {TRAINABLE}.")
-        if settings.trainable == "hair":
+        if settings.trainable != "all":
             self.net.requires_grad_(False)
             self.net.hair_planes.requires_grad_(True)
-            self.net.hair_decoder.requires_grad_(True)
+            self.net.hair_decoder.requires_grad_(settings.trainable == "hair")
         self.net.to(device)
         banks = [*self.net.textures.free(), *self.net.hair_planes.free()]
         known = {id(parameter) for parameter in banks}
@@ -249,10 +249,14 @@ class Trainer:
                 )
         bar.close()
         self.reports.close()
-        self.head.manifest["training"] |= {"steps": self.step, "seconds": round(self.seconds)}
         self.head.refresh()
         if self.ranks.leads:
-            self.head.save(self.out / "head")
+            self.save_head()
+
+    def save_head(self) -> None:
+        """Write the package ``head/``."""
+        self.head.manifest["training"] |= {"steps": self.step, "seconds": round(self.seconds)}
+        self.head.save(self.out / "head")
 
     def rate(self) -> float:
         """Factor on the peak learning rates at the current step."""
@@ -276,7 +280,7 @@ class Trainer:
         pose = pose_inputs(vertices, self.model.topology, config.plane_size, self.device)
         views, truths, hairs = [], [], []
         for view in range(len(moment.cameras)):
-            window, raw_window = self._window(moment.rgba[view])
+            window, raw_window = self._window(self._interest(moment, view))
             views.append(self._view(pose, moment.camera(view), window, raw_window))
             truths.append(_crop(moment.rgba[view], window))
             hairs.append(_crop(moment.hair[view], raw_window))
@@ -300,7 +304,7 @@ class Trainer:
         detail = torch.from_numpy(np.stack([view.detail for view in views])).to(self.device)
         weight = 1.0 + settings.detail_gain * detail[:, None].float()
         # A random grey behind both pictures ties colour and alpha together.
-        ground = 1.0 if self.rng.random() < 0.7 else float(self.rng.random())
+        ground = 1.0 if self.rng.random() < settings.white else float(self.rng.random())
         gains = losses.Gains(
             settings.raw_loss, settings.alpha_loss, settings.hair_loss, settings.smooth_loss
         )
@@ -363,14 +367,18 @@ class Trainer:
             return self.stream.moment(self.step)
         return self.shots.moment(int(self.rng.integers(len(self.shots))))
 
-    def _window(self, rgba: NDArray[np.uint8]) -> tuple[Window, Window]:
-        """A random crop of a (S, S, 4) picture, drawn towards where it has content."""
+    def _interest(self, moment: Moment, view: int) -> NDArray[np.uint8]:
+        """Every 16th pixel of a picture: above 0 where windows shall lie."""
+        return moment.rgba[view, ::16, ::16, 3]
+
+    def _window(self, interest: NDArray[np.uint8]) -> tuple[Window, Window]:
+        """A random crop of a picture, drawn towards where ``interest`` is."""
         size = self.shots.rgba.shape[-2]
         raw = size // 2
         crop = self.settings.crop if self.adversary is None else raw
         left = top = 0
         if crop < raw:
-            rows, columns = np.nonzero(rgba[::16, ::16, 3])
+            rows, columns = np.nonzero(interest)
             if len(rows):
                 pick = int(self.rng.integers(len(rows)))
                 jitter = self.rng.integers(-crop // 4, crop // 4 + 1, 2)

@@ -9,7 +9,7 @@ from head360.networks.hexplane import HexPlaneConfig
 from head360.training.adversarial import AdversarialSettings
 
 OBJECTIVES = ("photometric", "adversarial")
-TRAINABLE = ("all", "hair")
+TRAINABLE = ("all", "hair", "styles")
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,13 @@ class TrainSettings:
         warmup: steps of linear warm-up; then cosine down to ``floor``.
         smooth_loss: weight of the hair planes' roughness; it calms cells that few rays visit.
         detail_gain: extra weight of colour where eyes, teeth and mouth are seen.
+        white: share of the steps that compare over white, the others over a random grey: what is
+            half transparent gets its colour right over other grounds, too.
         raw_loss, alpha_loss, hair_loss: weights beside the full-resolution L1.
         seed: of initialisation and batches.
         trainable: "all", or "hair": the paper's second stage, in which the head is frozen and only
-            hair planes and hair decoder learn (method notes §3 and contradiction 6).
+            hair planes and hair decoder learn (method notes §3 and contradiction 6); or "styles":
+            hair planes alone, for styles that a trained head shall wear beside its own.
         objective: "photometric", or "adversarial" with the paper's dual discriminator beside it;
             it looks at whole pictures, so ``crop`` plays no part then.
         adversarial: of that objective.
@@ -40,6 +43,7 @@ class TrainSettings:
     warmup: int = 50
     floor: float = 0.03
     detail_gain: float = 5.0
+    white: float = 0.7
     raw_loss: float = 0.4
     alpha_loss: float = 0.3
     hair_loss: float = 0.4

@@ -22,7 +22,7 @@ from head360.synthesis.hair import STYLES
 from head360.synthesis.looks import FIRST_LOOK, LATEST_LOOK
 from head360.synthesis.processes import prepare_worker
 from head360.synthesis.studio import Studio
-from head360.synthesis.subjects import cast
+from head360.synthesis.subjects import SubjectSpec, cast
 from head360.synthesis.wardrobe import open_wardrobe
 from head360.training.performances import draw_camera, draw_expression, held_out_camera
 from head360.training.shots import Shots, SynthSpec
@@ -32,6 +32,7 @@ Part = tuple[Floats, NDArray[np.float64], NDArray[np.uint8], NDArray[np.uint8]]
 Progress = Callable[[int, int], None]
 
 LOOKS = {look.version: look for look in (FIRST_LOOK, LATEST_LOOK)}
+CAST_SEARCHED = 64  # of the endless cast, when somebody is asked for by name
 GROUPS_PER_JOB = 16  # few enough that a request to stop is heard soon
 _RESERVE = 64 << 20  # bytes that stay free beside the pictures
 
@@ -48,6 +49,7 @@ def shoot(
     style_names: tuple[str, ...] | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    people: tuple[str, ...] = (),
 ) -> Shots:
     """Photograph a set in the studio; same arguments, same bytes.
 
@@ -59,6 +61,7 @@ def shoot(
         folder: keep the set there, see ``Shots.save``; the pictures then lie in mapped files
             instead of memory.
         progress: called with (groups done, groups in all).
+        people: names of the cast, ``spec.subjects`` of them, instead of its first.
 
     Raises:
         BadInput: a number out of range, the raw assets are missing, a subject or style is not the
@@ -66,9 +69,9 @@ def shoot(
         TryAgain: a worker process was killed.
     """
     spec = spec.checked()
-    names, shapes = who_and_what(spec, shapes, style_names)
-    subjects = cast(spec.subjects)
-    photographer = Photographer(spec, shapes, names)
+    names, shapes = who_and_what(spec, shapes, style_names, people)
+    photographer = Photographer(spec, shapes, names, people)
+    subjects = photographer.sitters
     plan = [photographer.planned(group) for group in range(spec.groups)]
     atlases = np.stack([photographer.studio.sitter(s.name).atlas for s in subjects])
     size, half = spec.size, spec.size // 2
@@ -107,7 +110,7 @@ def shoot(
             keep(job, photographer.shoot(job))
     else:
         del photographer  # the workers have their own
-        _in_processes(Photographer(spec, shapes, names), jobs, workers, keep)
+        _in_processes(Photographer(spec, shapes, names, people), jobs, workers, keep)
     if folder is not None:
         shots.save(folder, spec)
     return shots
@@ -117,6 +120,7 @@ def who_and_what(
     spec: SynthSpec,
     shapes: dict[str, Floats] | None = None,
     style_names: tuple[str, ...] | None = None,
+    people: tuple[str, ...] = (),
 ) -> tuple[list[str], dict[str, Floats]]:
     """Names of the styles and identity coefficients by subject; arguments as in :func:`shoot`.
 
@@ -135,7 +139,7 @@ def who_and_what(
     if style_names is None and not 1 <= spec.styles <= len(known):
         raise BadInput(f"The studio has {len(known)} hair styles, not {spec.styles}.")
     names = list(style_names) if style_names is not None else known[: spec.styles]
-    subjects = cast(spec.subjects)
+    subjects = sitting(spec, people)
     strangers = [name for name in names if name not in known]
     strangers += [name for name in shapes or {} if name not in {s.name for s in subjects}]
     if strangers:
@@ -147,6 +151,21 @@ def who_and_what(
         model = BilinearModel.builtin()
         shapes = {subject.name: subject.shape(model) for subject in subjects}
     return names, shapes
+
+
+def sitting(spec: SynthSpec, people: tuple[str, ...] = ()) -> tuple[SubjectSpec, ...]:
+    """Who is photographed: the first ``spec.subjects`` of the cast, or those ``people`` of it.
+
+    Raises:
+        BadInput: the cast has nobody of such a name.
+    """
+    if not people:
+        return cast(spec.subjects)
+    known = {subject.name: subject for subject in cast(max(CAST_SEARCHED, spec.subjects))}
+    strangers = [name for name in people if name not in known]
+    if strangers:
+        raise BadInput(f"The studio does not know {', '.join(strangers)}: choose of its cast.")
+    return tuple(known[name] for name in people)
 
 
 def _pictures(shape: tuple[int, ...], folder: Path | None, name: str) -> NDArray[np.uint8]:
@@ -178,17 +197,24 @@ class Photographer:
         spec: what to photograph.
         shapes: subject → identity coefficients.
         styles: names.
+        people: names of who is photographed; nobody stands for the first of the cast.
     """
 
     spec: SynthSpec
     shapes: dict[str, Floats]
     styles: list[str]
+    people: tuple[str, ...] = ()
+
+    @cached_property
+    def sitters(self) -> tuple[SubjectSpec, ...]:
+        """Looked up when first needed."""
+        return sitting(self.spec, self.people)
 
     @cached_property
     def studio(self) -> Studio:
         """Built when first needed."""
         return Studio(
-            BilinearModel.builtin(), open_wardrobe(), cast(self.spec.subjects),
+            BilinearModel.builtin(), open_wardrobe(), self.sitters,
             samples=self.spec.samples, shapes=self.shapes, look=LOOKS[self.spec.look],
         )  # fmt: skip
 
