@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from head360.datasets.labels import BACKGROUND, HAIR, NECK, SKIN
+from head360.datasets.labels import BACKGROUND, HAIR, LIPS, MOUTH, NECK, SKIN
 from head360.errors import BadInput
 from head360.fitting import cameras
 from head360.fitting.cameras import Pose
-from head360.fitting.contour import Contour, edge_finder, rim
+from head360.fitting.contour import Contour, edge_finder, lip_edges, rim
 from head360.fitting.evidence import EYES, View, outline
 from head360.fitting.landmark_model import landmark_model
 from head360.fitting.shape import fit_shape
@@ -129,6 +129,37 @@ def test_a_hand_at_the_chin_does_not_push_the_face_in() -> None:
     own = cameras.project(pose, POINTS.posed(w, NEUTRAL, found.rows)) + SIZE / 2
     assert len(found.rows) < len(free.rows)
     assert np.linalg.norm(own - found.pixels, axis=1).max() < 8
+
+
+def test_a_mouth_is_as_open_as_its_parsed_picture() -> None:
+    """Where lips end, however little the landmarks open; nothing of closed or hidden mouths."""
+    vertices = MODEL.neutral(MODEL.mean_shape)
+    marks = CAMERA.project(vertices[MODEL.topology.landmarks68], SIZE, SIZE)[0]
+    middle = marks[60:68].mean(0)
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+    across, down = (x - middle[0]) / 24, y - middle[1]
+    labels = np.full((SIZE, SIZE), SKIN, dtype=np.uint8)
+    labels[across**2 + (down / 16) ** 2 < 1] = LIPS
+    labels[(across / 0.8) ** 2 + (down / 8) ** 2 < 1] = MOUTH
+    eyes = float(np.linalg.norm(marks[36:42].mean(0) - marks[42:48].mean(0)))
+    found = lip_edges(labels, marks, eyes)
+    assert found.rows.tolist() == [61, 67, 62, 66, 63, 65]
+    for pixel in found.pixels:
+        off = (pixel - middle) / (0.8 * 24, 8)
+        assert np.linalg.norm(off) == pytest.approx(1, abs=0.12)
+    # Found landmarks at rest, and the fit opens the mouth as the labels say.
+    view = View(marks, np.full(68, 2.0), None, SIZE, SIZE, "skin", labels)
+    opened, closed = (
+        np.linalg.norm(fitted.points[66] - fitted.points[62])
+        for given in (view, dataclasses.replace(view, labels=None))
+        for fitted in fit_shape([given], MODEL).views
+        if fitted.points is not None
+    )
+    assert closed < 3
+    assert opened > 9
+    labels[labels == MOUTH] = LIPS
+    assert not len(lip_edges(labels, marks, eyes).rows)
+    assert not len(lip_edges(labels, np.full_like(marks, np.nan), eyes).rows)
 
 
 def test_labels_of_another_size_are_refused() -> None:

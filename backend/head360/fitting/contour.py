@@ -1,9 +1,9 @@
 """Where the face ends in a photograph: jaw, cheeks and ears against what lies behind them.
 
-Landmark finders are least sure about the jaw, and lean towards the average face where they are not
-sure. The parsed picture shows the edge itself. The same edge is drawn of the mesh, with the same
-classes, so that a border that is a convention (between chin and neck) is one on both sides; what
-lies between the two is by how much the outline of the mesh is wrong.
+Landmark finders are least sure about the jaw, lean towards the average face where they are not
+sure, and half close smiling mouths. The parsed picture shows the edges themselves. That of the face
+is drawn of the mesh, too, with the same classes, so that a border that is a convention (between
+chin and neck) is one on both sides; what lies between the two is by how much the mesh is wrong.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ _HIDDEN = 0.12  # edges further within the mesh are those of a hand or a scarf b
 _FIRM = 3  # pixels that must be face within and something else beyond
 _ERROR = {BACKGROUND: 0.02, NECK: 0.035}  # expected before each: a jaw fades into a neck
 _EAR = 2.5  # times that for ears: they stick out as they like
+_LIP = 0.015  # expected error of the border between lips and mouth
+_LIP_REACH = 0.3  # how far from the middle of the mouth it is looked for
+_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # of the 68: the inner rim of the lips, above and below
 _ALONG = 20.0  # errors by which a place may slide along the edge
 # What each class counts as: the face is one.
 _UNKNOWN = 255
@@ -66,6 +69,54 @@ class Contour:
     rows: Ints
     pixels: Array
     root: Array
+
+    def joined(self, other: Contour) -> Contour:
+        """Both."""
+        return Contour(
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.pixels, other.pixels]),
+            np.concatenate([self.root, other.root]),
+        )
+
+
+def contour_of(rows: list[int], pixels: list[Array], roots: list[Array]) -> Contour:
+    """Lists of any length as arrays."""
+    return Contour(
+        np.array(rows, dtype=np.int64),
+        np.array(pixels, dtype=np.float64).reshape(-1, 2),
+        np.array(roots, dtype=np.float64).reshape(-1, 2, 2),
+    )
+
+
+def lip_edges(labels: NDArray[np.uint8], landmarks: NDArray[np.floating], eyes: float) -> Contour:
+    """Where lips end and the open mouth begins, which the inner landmarks of the lips lie on.
+
+    Args:
+        labels: (H, W) classes of ``datasets.labels``.
+        landmarks: (68, 2) pixels of the picture, as they were found.
+        eyes: pixels between the eyes.
+    """
+    down = landmarks[8] - landmarks[27]
+    down = down / max(float(np.linalg.norm(down)), 1e-9)
+    across = np.array([-down[1], down[0]]) / _ALONG
+    steps = np.arange(-_LIP_REACH, _LIP_REACH, 1 / _EYES) * eyes
+    rows, pixels, roots = [], [], []
+    for above, below in _LIP_PAIRS:
+        middle = (landmarks[above] + landmarks[below]) / 2
+        if not np.isfinite(middle).all():
+            continue
+        ray = middle + down * steps[:, None]
+        open_mouth = np.flatnonzero(_looked_up(labels, ray) == MOUTH)
+        if len(open_mouth) < 2 or np.diff(open_mouth).max() > 2:
+            continue  # closed, or something is in it
+        first, last = int(open_mouth[0]), int(open_mouth[-1])
+        if first == 0 or last == len(steps) - 1:
+            continue
+        for row, edge in ((above, (first - 0.5)), (below, (last + 0.5))):
+            rows.append(row)
+            pixels.append(middle + down * (steps[0] + edge * (steps[1] - steps[0])))
+            roots.append(np.stack([down, across]) / (_LIP * eyes))
+    return contour_of(rows, pixels, roots)
 
 
 def rim(
@@ -140,11 +191,7 @@ class EdgeFinder:
             pixels.append(seen + outward * (steps[there] - steps[here]) / zoom)
             along = np.array([-outward[1], outward[0]]) / _ALONG
             roots.append(np.stack([outward, along]) / (error * doubt * eyes))
-        return Contour(
-            np.array(rows, dtype=np.int64),
-            np.array(pixels, dtype=np.float64).reshape(-1, 2),
-            np.array(roots, dtype=np.float64).reshape(-1, 2, 2),
-        )
+        return contour_of(rows, pixels, roots)
 
 
 def _looked_up(picture: NDArray[np.integer], places: Array) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from head360.arkit import COUNT
 from head360.errors import BadInput
 from head360.fitting import cameras
 from head360.fitting.cameras import Pose
-from head360.fitting.contour import Contour, edge_finder, rim
+from head360.fitting.contour import Contour, edge_finder, lip_edges, rim
 from head360.fitting.descent import descend
 from head360.fitting.evidence import EYES, Evidence, Jaw, Outline, View, gather, outline, which_jaw
 from head360.fitting.joint import Joint, LensPrior, State
@@ -218,7 +218,8 @@ class _Fit:
             ends = rim(self.points, pose, state.w, b, jaw, view.middle)
             vertices = identity.pose(b.astype(np.float32))
             eyes = float(np.exp(pose.size)) * EYES
-            found.append(edge_finder(model).compare(view.labels, vertices, pose, ends, eyes))
+            ends_there = edge_finder(model).compare(view.labels, vertices, pose, ends, eyes)
+            found.append(ends_there.joined(lip_edges(view.labels, view.landmarks, eyes)))
         return found
 
     def descend(self, state: State, evidence: Sequence[Evidence], steps: int) -> State:
