@@ -21,6 +21,7 @@ Floats = NDArray[np.floating]
 FILE = "closer.safetensors"  # beside the weights of the first look
 # Crops whose mean is the answer: (zoom, degrees, mirrored).
 _LOOKS = ((1.0, 0.0, False), (1.0, 0.0, True), (1.06, 3.0, False), (1.06, -3.0, True))
+_AROUND = 0.95  # of the side of the box: half the side of what crops are cut from
 _ROUNDS = 2  # the second round is framed by what the first one found
 
 
@@ -70,7 +71,14 @@ class CloserLook:
                 window(centre, side * MARGIN * zoom, -(degrees + turn), self.size, flip)
                 for zoom, turn, flip in _LOOKS
             ]
-            crops = np.stack([np.asarray(cut(picture, matrix, self.size)) for matrix in matrices])
+            # Only what crops of any angle can show is scaled, not the whole photograph.
+            first = np.floor(centre - _AROUND * side).astype(int)
+            last = np.ceil(centre + _AROUND * side).astype(int)
+            part, shift = picture.crop((*first.tolist(), *last.tolist())), np.zeros((2, 3))
+            shift[:, 2] = first
+            crops = np.stack(
+                [np.asarray(cut(part, (m - shift).astype(np.float32), self.size)) for m in matrices]
+            )
             pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() / 255
             marks = self.net(pixels)
             found = (marks.points.cpu().numpy() + 1) * (self.size / 2)
