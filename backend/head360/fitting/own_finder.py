@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class OwnFinder:
         device: torch device.
 
     Attributes:
-        digest: of the weights.
+        digest: of all weights that are used, 16 hex digits.
 
     Raises:
         BadInput: there is no such file. ModelInvalid: it does not fit.
@@ -95,7 +96,8 @@ class OwnFinder:
             beside = path.with_name(FILE)
             self.closer = CloserLook(beside, device) if beside.is_file() else None
             if self.closer is not None:
-                self.digest = f"{self.digest}+{digest_file(beside)[:16]}"
+                both = digest_file(path) + digest_file(beside)
+                self.digest = hashlib.sha256(both.encode()).hexdigest()[:16]
         self.net = net.to(device).eval().requires_grad_(False)
         self.size = config.size
         self.device = device
