@@ -24,7 +24,8 @@ _USUAL = 0.018  # expected error of a landmark as a share of that, where a finde
 _MODEL = 0.006  # no mesh of the model is anybody's face: added to every expected error
 _BROWS = slice(17, 27)
 # Brows are hair and may sit off the mesh's; the jaw's places are vague; the 468 err together.
-_BROW_DOUBT, _JAW_DOUBT, _DENSE_DOUBT, _ALONG_DOUBT = 1.5, 1.5, 5.0, 3.0
+_BROW_DOUBT, _JAW_DOUBT, _ALONG_DOUBT = 1.5, 1.5, 3.0
+_DENSE_DOUBT, _DENSE_DOUBT_OF_MANY = 5.0, 2.5  # of one picture; several hold lens and distance
 # Share of a finder's squared error that it makes again in every picture of the same face.
 _LASTING = 0.1
 _FEWEST = 12  # landmarks besides the jaw, of 51
@@ -177,7 +178,7 @@ def gather(
         root[:JAW] /= error[:JAW, None, None]
     pixels = np.asarray(view.landmarks, dtype=np.float64) - view.middle
     if view.dense is not None:
-        doubt = _DENSE_DOUBT * typical
+        doubt = (_DENSE_DOUBT if views == 1 else _DENSE_DOUBT_OF_MANY) * typical
         rows = np.concatenate([rows, np.arange(SPARSE, SPARSE + DENSE)])
         pixels = np.concatenate([pixels, np.asarray(view.dense, np.float64) - view.middle])
         root = np.concatenate([root, np.tile(np.eye(2) / doubt, (DENSE, 1, 1))])
