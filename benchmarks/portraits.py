@@ -10,6 +10,7 @@ PORTRAITS is a folder of people whom no network has seen, such as ``portraits_he
   ``plain`` (before a background and in clothes, nothing else), landmarks 2 to 4 % off.
 * ``landmarks``: mean distance to the true ones over that of the outer corners of the eyes, of the
   68, of these without the jaw, and of the dense ones; ``first`` look and ``second``.
+* ``rotation``: degrees between the camera that is fitted to either look alone and the true one.
 * ``shape``: millimetres between the fitted face and the true one, sizes aligned and not (metric),
   from landmarks alone and with the edges of the parsed face, beside those of the average head.
 
@@ -96,6 +97,17 @@ def distances(face: Face, truth: NDArray[np.floating]) -> list[float]:
     return [float(low.mean()), float(low[17:].mean()), float(dense.mean())]
 
 
+def seen_by(face: Face, size: int) -> View:
+    """A face in a square picture, by its landmarks alone."""
+    return View(face.landmarks, face.deviation, face.dense, size, size)
+
+
+def degrees(camera: Camera, flat: NDArray[np.floating]) -> float:
+    """Between the axes of a camera and of one from ``Camera.flat25``."""
+    between = camera.cam2world[:3, :3].T @ Camera.from_flat25(flat).cam2world[:3, :3]
+    return float(np.degrees(np.arccos(np.clip((np.trace(between) - 1) / 2, -1, 1))))
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -110,6 +122,7 @@ def main() -> int:
     closer = finder.closer
     looks: dict[str, list[list[float]]] = {"first": [], "second": []}
     errors: dict[str, list[float]] = {}
+    turned: dict[str, list[float]] = {"first": [], "second": []}
     missed = 0
     shown = tqdm(pictures(data, arguments.pictures), "faces")
     for row, pixels in shown:
@@ -120,6 +133,8 @@ def main() -> int:
             if faces:
                 face = max(faces, key=lambda found: found.side)
                 looks[name].append(distances(face, truth))
+                alone = fit_shape([seen_by(face, len(pixels))], model)
+                turned[name].append(degrees(alone.views[0].camera, data.camera[row]))
         if not faces:
             missed += 1
             continue
@@ -128,7 +143,7 @@ def main() -> int:
         true = person(int(data.person[row])).shape(model)
         shapes = {"average": model.mean_shape}
         for name, edges in (("landmarks", None), ("with edges", labels)):
-            view = View(face.landmarks, face.deviation, face.dense, size, size, labels=edges)
+            view = dataclasses.replace(seen_by(face, size), labels=edges)
             shapes[name] = fit_shape([view], model).shape
         for name, shape in shapes.items():
             for scaled, kind in ((True, ""), (False, ", metric")):
@@ -142,6 +157,7 @@ def main() -> int:
             )
             for name, rows in looks.items() if rows
         },
+        "rotation": {k: round(float(np.mean(v)), 2) for k, v in turned.items() if v},
         "shape": {name: round(float(np.mean(values)), 3) for name, values in errors.items()},
         "faces": len(looks["first"]), "missed": missed,
     }  # fmt: skip

@@ -11,6 +11,8 @@ from head360.commands import add_json, emit_json, say, train_portrait_parts
 from head360.errors import BadInput
 
 if TYPE_CHECKING:
+    from head360.training.portrait_closer import CloserLesson
+    from head360.training.portrait_landmarks import LandmarkLesson
     from head360.training.portraits import PortraitSpec
 
 
@@ -109,35 +111,34 @@ def _draw(wanted: PortraitSpec, folder: Path, workers: int) -> None:
 def run_landmarks(arguments: argparse.Namespace) -> int:
     """Train finder and landmarks; exit code 85 when stopped by a signal after a checkpoint."""
     from head360.training.portrait_landmarks import LandmarkLesson, Portions
-    from head360.training.portrait_run import Run, RunSettings
 
     data, held_out = portraits(arguments)
-    lesson = LandmarkLesson(
-        data, held_out, seed=arguments.seed, portions=Portions(workers=arguments.workers),
-        recipe=recipe(arguments, data),
+    return _learn(
+        arguments,
+        LandmarkLesson(
+            data, held_out, seed=arguments.seed, portions=Portions(workers=arguments.workers),
+            recipe=recipe(arguments, data),
+        ),
     )  # fmt: skip
-    start = time.monotonic()
-    try:
-        settings = RunSettings(steps=arguments.steps, seed=arguments.seed)
-        run = Run(lesson, settings, arguments.out)
-        if arguments.resume:
-            run.resume()
-        weights = run.run()
-    finally:
-        lesson.close()
-    return report(arguments, weights, run.step, start)
 
 
 def run_closer(arguments: argparse.Namespace) -> int:
     """Train the second look; exit code 85 when stopped by a signal after a checkpoint."""
     from head360.training.portrait_closer import CloserLesson, CloserPortions
-    from head360.training.portrait_run import Run, RunSettings
 
     data, held_out = portraits(arguments)
-    lesson = CloserLesson(
-        data, held_out, seed=arguments.seed, portions=CloserPortions(workers=arguments.workers),
-        recipe=recipe(arguments, data),
+    return _learn(
+        arguments,
+        CloserLesson(
+            data, held_out, seed=arguments.seed, portions=CloserPortions(workers=arguments.workers),
+            recipe=recipe(arguments, data),
+        ),
     )  # fmt: skip
+
+
+def _learn(arguments: argparse.Namespace, lesson: LandmarkLesson | CloserLesson) -> int:
+    from head360.training.portrait_run import Run, RunSettings
+
     start = time.monotonic()
     try:
         settings = RunSettings(steps=arguments.steps, seed=arguments.seed)

@@ -135,7 +135,8 @@ def fit_shape(
         ]
         state = fit.descend(state, evidence, _STEPS)
         # Edges are found anew from every state: where there are any, all rounds are used.
-        if not ("outline" in jaws and chosen != former) and not any(contours):
+        parsed = any(contour is not None for contour in contours)
+        if not parsed and ("outline" not in jaws or chosen == former):
             break
         former = chosen
     report(1.0, "done")
